@@ -1,0 +1,51 @@
+/// One of a session's lanes. A stream of QUIC or WebTransport names its lane in its first byte ([`LaneByte`]);
+/// on WebSocket all lanes share one connection and differ in priority only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Hello, resume, rooms, errors, pings. One bidirectional stream, the first.
+    Control,
+    /// Publishes, their acknowledgements and deliveries, in order. One bidirectional stream.
+    Chat,
+    /// History and lists: a bidirectional stream per command, ended by the reply. The number tells open ones apart.
+    Bulk(u32),
+}
+
+/// The first byte of a client-opened stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum LaneByte {
+    Control = 0,
+    Chat = 1,
+    Bulk = 2,
+}
+
+impl LaneByte {
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            0 => Some(LaneByte::Control),
+            1 => Some(LaneByte::Chat),
+            2 => Some(LaneByte::Bulk),
+            _ => None,
+        }
+    }
+}
+
+/// The first byte of a datagram's payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum DatagramKind {
+    /// One protobuf frame follows, without a length.
+    Frame = 1,
+    /// A media header and audio frames follow.
+    Media = 2,
+}
+
+impl DatagramKind {
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(DatagramKind::Frame),
+            2 => Some(DatagramKind::Media),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The environment as written, checked as a whole: every error is reported at once, with its variable's name.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The checked configuration. The README's table has a row for every field's variable.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `RUST_LOG`
+    pub log_filter: String,
+    /// `ENVIRONMENT`
+    pub environment: Environment,
+    /// `SERVICE_NAME`
+    pub service_name: String,
+    /// `VERSION`
+    pub version: String,
+    /// `VEZA_DATA_DIR`: certificates, keys, the SQLite file.
+    pub data_dir: PathBuf,
+    pub network: Network,
+    pub tls: Tls,
+    pub auth: Auth,
+    pub database: Database,
+    pub redis: Redis,
+    pub monitoring: Monitoring,
+    pub performance: Performance,
+    pub limits: Limits,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Environment {
+    Development,
+    Production,
+}
+
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// `HOST`
+    pub host: IpAddr,
+    /// `PORT`, TCP: health, page, certificate hashes. 0 takes a free one.
+    pub port: u16,
+    /// `WEBTRANSPORT_PORT`, UDP: WebTransport, QUIC, HTTP/3. The same number as `PORT` unless set.
+    pub webtransport_port: u16,
+    /// `WS_PORT`, TCP: `/ws`.
+    pub ws_port: u16,
+    /// `GRPC_PORT`
+    pub grpc_port: u16,
+    /// `VEZA_ALLOWED_ORIGINS`: exact origins (scheme, host, port). Development adds the page's own.
+    pub allowed_origins: Vec<String>,
+    /// `VEZA_PUBLIC_URL`: what is printed and told to pages when a proxy or a name stands before the server.
+    pub public_url: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// `TLS_CERT_FILE` and `TLS_KEY_FILE`, PEM. Without them development makes its own; production refuses to start.
+    pub files: Option<TlsFiles>,
+}
+
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// `AUTH_ALGORITHM`: EdDSA, ES256 or HS256; bound to the key.
+    pub algorithm: TokenAlgorithm,
+    /// `AUTH_KEY_FILE` (PEM public or private key, or at least 32 bytes for HS256). Development makes one in the data directory.
+    pub key_file: Option<PathBuf>,
+    /// `AUTH_HS256_SECRET`, at least 32 bytes; alternative to the file.
+    pub hs256_secret: Option<Secret>,
+    /// `AUTH_ISSUER`, default `veza`
+    pub issuer: String,
+    /// `AUTH_AUDIENCE`, default `veza`
+    pub audience: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenAlgorithm {
+    EdDsa,
+    Es256,
+    Hs256,
+}
+
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// `DATABASE_URL`
+    pub url: Secret,
+    /// `DATABASE_POOL_SIZE`
+    pub pool_size: u32,
+    /// `DATABASE_TIMEOUT_MS`: acquire and statement.
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Redis {
+    /// `REDIS_URL`
+    pub url: Option<Secret>,
+    /// `REDIS_POOL_SIZE`
+    pub pool_size: u32,
+    /// `REDIS_TTL_DEFAULT`
+    pub ttl: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Monitoring {
+    /// `PROMETHEUS_PORT`
+    pub prometheus_port: u16,
+    /// `METRICS_ENABLED`
+    pub metrics: bool,
+    /// `JAEGER_ENDPOINT`, already mapped to the OTLP/HTTP traces URL.
+    pub otlp_endpoint: Option<String>,
+    /// `TRACING_ENABLED`
+    pub tracing: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Performance {
+    /// `MAX_CONNECTIONS`
+    pub max_connections: usize,
+    /// `WORKER_THREADS`
+    pub worker_threads: usize,
+    /// `BLOCKING_THREADS`
+    pub blocking_threads: usize,
+    /// `MEMORY_LIMIT_MB`, in bytes.
+    pub memory_limit_bytes: u64,
+}
+
+/// Bounds that an operator may set; the others stand in `veza_engine::limits` and `veza_proto::limits`.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// `VEZA_CONNECTIONS_PER_ADDRESS`, default 100
+    pub connections_per_address: usize,
+    /// `VEZA_CONNECTIONS_PER_USER`, default 10
+    pub connections_per_user: usize,
+    /// `VEZA_ROOMS_PER_CONNECTION`, default 128
+    pub rooms_per_connection: usize,
+    /// `VEZA_PUBLISH_PER_SECOND`, default 20
+    pub publish_per_second: u32,
+    /// `VEZA_PUBLISH_BURST`, default 40
+    pub publish_burst: u32,
+    /// `VEZA_REQUESTS_PER_SECOND`, default 100
+    pub requests_per_second: u32,
+    /// `VEZA_DRAIN_GRACE_SECONDS`, default 30
+    pub drain_grace: Duration,
+}
+
+/// A string that shows itself to nobody: its `Debug` is `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}

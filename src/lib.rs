@@ -1,0 +1,7 @@
+//! The effects of Veza: transports, stores, threads and telemetry around the decisions of `veza-engine`.
+
+pub mod bus;
+pub mod config;
+pub mod store;
+pub mod telemetry;
+pub mod transport;

@@ -1,0 +1,3 @@
+//! What the server tells of itself: metrics, logs, traces.
+
+pub mod metrics;

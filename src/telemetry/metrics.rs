@@ -1,0 +1,111 @@
+//! Every metric of the server, declared once: its name, its labels, and its help text.
+//!
+//! A declaration `counter sessions_opened_total(transport)` makes a function of that name which gives the handle of
+//! `veza_sessions_opened_total`. Hot paths keep the handle.
+
+use metrics::{Counter, Gauge, Histogram, Unit};
+
+/// A metric as the exporter will show it; the docs' table and the tests are made from these.
+#[derive(Debug, Clone, Copy)]
+pub struct Declared {
+    pub name: &'static str,
+    pub kind: &'static str,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+macro_rules! declare {
+    ($($kind:ident $name:ident ($($label:ident),*) $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub fn $name($($label: &'static str),*) -> declare!(@type $kind) {
+                metrics::$kind!(concat!("veza_", stringify!($name)) $(, stringify!($label) => $label)*)
+            }
+        )*
+
+        /// Every declared metric.
+        pub const ALL: &[Declared] = &[
+            $(Declared {
+                name: concat!("veza_", stringify!($name)),
+                kind: stringify!($kind),
+                labels: &[$(stringify!($label)),*],
+                help: $help,
+            }),*
+        ];
+
+        /// Tells the exporter what each metric means. Call after the recorder is installed.
+        pub fn describe() {
+            $(declare!(@describe $kind, concat!("veza_", stringify!($name)), $help);)*
+        }
+    };
+    (@type counter) => { Counter };
+    (@type gauge) => { Gauge };
+    (@type histogram) => { Histogram };
+    (@describe counter, $name:expr, $help:expr) => { metrics::describe_counter!($name, Unit::Count, $help) };
+    (@describe gauge, $name:expr, $help:expr) => { metrics::describe_gauge!($name, $help) };
+    (@describe histogram, $name:expr, $help:expr) => { metrics::describe_histogram!($name, Unit::Seconds, $help) };
+}
+
+declare! {
+    counter links_accepted_total(transport) "Connections whose transport handshake was completed.";
+    counter links_refused_total(transport, reason) "Connections refused before a session: full, address, origin, path, headers, handshake.";
+    counter datagrams_received_total(transport) "Datagrams received from clients.";
+    counter datagrams_sent_total(transport) "Datagrams handed to the transport.";
+    counter datagrams_dropped_total(transport, reason) "Datagrams not sent or not read: full, too_large, malformed, rate.";
+    counter frames_received_total(transport, lane) "Frames received from clients.";
+    counter frames_sent_total(transport, lane) "Frames handed to the transport.";
+    counter bytes_received_total(transport) "Bytes of frames received from clients.";
+    counter bytes_sent_total(transport) "Bytes of frames handed to the transport.";
+    histogram handshake_seconds(transport) "From the first packet or byte to an accepted link.";
+
+    counter sessions_opened_total(transport) "Sessions that were welcomed.";
+    counter sessions_closed_total(transport, reason) "Welcomed sessions that ended, by close code or by how the link ended.";
+    counter sessions_resumed_total(transport) "Sessions welcomed with a resume token that was accepted.";
+    gauge sessions(transport) "Sessions that are welcomed and running.";
+    counter hello_failed_total(transport, reason) "Links that ended before a welcome.";
+    histogram hello_seconds(transport) "From an accepted link to the welcome.";
+    counter resume_verdicts_total(verdict) "Room cursors answered: live, recovered, or gap by its reason.";
+    counter replayed_messages_total() "Messages replayed to resuming clients.";
+    counter errors_sent_total(code) "Commands answered with an error.";
+    counter lagging_total() "Rooms whose pushes were dropped for one slow session, to be caught up by cursor.";
+
+    counter published_total(outcome) "Publishes by outcome: stored, duplicate, conflict, refused, unavailable.";
+    histogram publish_commit_seconds() "From a publish's arrival at its room to the commit that holds it.";
+    histogram publish_fanout_seconds() "From the commit to the last subscriber's mailbox.";
+    histogram publish_ack_seconds() "From a publish's arrival to its acknowledgement in the session's lane.";
+    histogram delivery_write_seconds() "From the commit to the transport's write for one receiver, sampled.";
+    counter deliveries_total(path) "Messages handed to sessions: stream, datagram, replay, repair.";
+    counter typing_total() "Typing events passed on.";
+    gauge rooms_loaded() "Rooms in memory on this node.";
+    gauge subscriptions() "Sessions subscribed to rooms on this node, counted per room.";
+
+    counter commits_total(outcome) "Batches committed by the writer: ok, unavailable, full, damaged.";
+    histogram commit_seconds() "One durable commit, from begin to synced.";
+    counter committed_writes_total(kind) "Writes inside committed batches: append, create_room, add_member, remove_member.";
+    gauge commit_queue() "Writes waiting for the writer.";
+    counter store_reads_total(kind, outcome) "Reads from the store.";
+    histogram store_read_seconds(kind) "One read from the store.";
+
+    counter auth_total(outcome) "Tokens checked: ok, expired, invalid, revoked, not_yet_valid.";
+    counter certificate_reloads_total(outcome) "Certificates reloaded or renewed: ok, failed.";
+    gauge certificate_expires_seconds() "When the current certificate ends, seconds since 1970-01-01 UTC.";
+    gauge process_resident_bytes() "Resident memory of this process.";
+    gauge process_cpu_seconds() "CPU time this process has used.";
+    gauge process_open_descriptors() "File descriptors this process holds.";
+    gauge memory_limit_bytes() "MEMORY_LIMIT_MB in bytes.";
+    gauge draining() "1 while the node drains.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+
+    #[test]
+    fn names_are_unique_and_helps_are_sentences() {
+        for (at, metric) in ALL.iter().enumerate() {
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+            assert!(ALL[..at].iter().all(|other| other.name != metric.name), "{} is declared twice", metric.name);
+            assert_eq!(metric.kind == "counter", metric.name.ends_with("_total"), "{}", metric.name);
+        }
+    }
+}
