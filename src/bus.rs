@@ -1,10 +1,28 @@
 //! Cross-node fan-out. The database is the truth; the bus only makes it fast, so anything it loses is repaired from there.
 
+mod memory;
+
+#[cfg(test)]
+mod contract;
+
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
-use veza_proto::RoomId;
+use veza_proto::{RoomId, UserId};
 
+pub use self::memory::{ANNOUNCEMENTS_MAX, MemoryBus};
+
+use crate::config;
 use crate::store::MessageRecord;
+
+/// The bus that `REDIS_URL` asks for; in this version always the one inside the process.
+pub fn open(redis: &config::Redis) -> Arc<dyn Bus> {
+    if redis.url.is_some() {
+        tracing::warn!("REDIS_URL is set; it takes effect in a later version, until then this node is alone");
+    }
+    Arc::new(MemoryBus::new())
+}
 
 /// Carries what one node has committed to the others. Every implementation passes the suite in `bus/contract.rs`.
 pub trait Bus: Send + Sync + 'static {
@@ -18,19 +36,19 @@ pub trait Bus: Send + Sync + 'static {
     fn check(&self) -> BoxFuture<'_, Result<String, BusError>>;
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
     /// Who says it.
     pub node: u64,
     pub event: Announced,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Announced {
     /// Committed, in any order: the receiver puts it in the room's.
     Message(MessageRecord),
     /// A volatile event.
-    Typing { room: RoomId, user: veza_proto::UserId, active: bool },
+    Typing { room: RoomId, user: UserId, active: bool },
 }
 
 #[derive(Debug, thiserror::Error)]

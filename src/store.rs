@@ -2,8 +2,44 @@
 //!
 //! Times are milliseconds since 1970-01-01 UTC; sequence numbers of a room's epoch are 1…n without holes.
 
+mod memory;
+mod sqlite;
+mod writer;
+
+#[cfg(test)]
+mod contract;
+
+use std::path::Path;
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use veza_proto::{Cmid, RoomId, UserId};
+
+pub use self::memory::MemoryStore;
+pub use self::sqlite::SqliteStore;
+pub use self::writer::{Busy, WriteError, Writer, WriterHandle};
+
+use crate::config;
+
+/// Opens the database that `DATABASE_URL` names, brings its schema up to date, and checks that it is durable. An empty
+/// URL means `veza.db` in `data_dir`; a relative path is relative to the working directory.
+///
+/// # Errors
+/// [`OpenError`], whose display is a sentence for the operator. It never repeats the URL, which may hold a password.
+pub async fn open(database: &config::Database, data_dir: &Path) -> Result<Arc<dyn Store>, OpenError> {
+    let url = database.url.expose();
+    let path = match url.split_once(':').map(|(scheme, _)| scheme) {
+        None if url.is_empty() => data_dir.join("veza.db"),
+        Some("sqlite") => sqlite::path_of(url)?,
+        Some("postgres" | "postgresql") => {
+            let why = "this version stores in SQLite, PostgreSQL comes with the cluster; use sqlite://path";
+            return Err(OpenError::Url(why.into()));
+        }
+        None | Some(_) => return Err(OpenError::Url("must be sqlite://path".into())),
+    };
+    let readers = database.pool_size.clamp(1, sqlite::READERS_MAX);
+    Ok(Arc::new(SqliteStore::open(&path, readers, database.timeout).await?))
+}
 
 /// One database. Every implementation passes the suite in `store/contract.rs`.
 pub trait Store: Send + Sync + 'static {
@@ -48,10 +84,30 @@ pub trait Store: Send + Sync + 'static {
 /// What one batch may hold. `at_ms` is the server's clock when the write was accepted for commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
-    CreateRoom { room: RoomId, title: String, creator: UserId, at_ms: u64 },
-    AddMember { room: RoomId, user: UserId, at_ms: u64 },
-    RemoveMember { room: RoomId, user: UserId },
-    Append { room: RoomId, author: UserId, cmid: Cmid, body: String, at_ms: u64 },
+    /// The room's epoch is the moment of its creation (at least 1), so a room made anew after its database was lost
+    /// is not taken for the old one by a client that resumes.
+    CreateRoom {
+        room: RoomId,
+        title: String,
+        creator: UserId,
+        at_ms: u64,
+    },
+    AddMember {
+        room: RoomId,
+        user: UserId,
+        at_ms: u64,
+    },
+    RemoveMember {
+        room: RoomId,
+        user: UserId,
+    },
+    Append {
+        room: RoomId,
+        author: UserId,
+        cmid: Cmid,
+        body: String,
+        at_ms: u64,
+    },
 }
 
 /// The answer to one [`Write`].
@@ -108,7 +164,16 @@ pub enum Anchor {
     Before(u64),
 }
 
+/// Why [`open`] gave no store.
 #[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("DATABASE_URL {0}")]
+    Url(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// No answer, or not in time. Nothing is known of the write.
     #[error("the database does not answer: {0}")]
