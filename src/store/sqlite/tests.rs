@@ -1,1 +1,235 @@
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 
+use veza_proto::{RoomId, UserId};
+
+use super::*;
+use crate::store::contract::{appended, create, say};
+use crate::{config, store};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn open(path: &Path) -> SqliteStore {
+    SqliteStore::open(path, 2, PATIENCE).await.unwrap()
+}
+
+/// A store with the room `lobby`.
+async fn with_lobby(path: &Path, timeout: Duration) -> SqliteStore {
+    let store = SqliteStore::open(path, 2, timeout).await.unwrap();
+    store.commit(&[create("lobby")]).await.unwrap();
+    store
+}
+
+fn lobby() -> RoomId {
+    RoomId::parse("lobby").unwrap()
+}
+
+async fn log(store: &SqliteStore) -> Vec<MessageRecord> {
+    let epoch = store.room(&lobby()).await.unwrap().unwrap().epoch;
+    store.messages(&lobby(), epoch, Anchor::After(0), 1_000).await.unwrap()
+}
+
+/// Runs `sql` on the connection that writes.
+async fn meddle(store: &SqliteStore, sql: &'static str) {
+    let mut writer = store.writer.lock().await;
+    let Writer::Idle(connection) = &mut *writer else { panic!("no connection: {writer:?}") };
+    sqlx::raw_sql(sql).execute(connection).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("veza.db");
+    let store = with_lobby(&path, PATIENCE).await;
+    let batch: Vec<_> = (1..=20).map(|n| say("lobby", "alice", &format!("c{n}"), "hello")).collect();
+    store.commit(&batch).await.unwrap();
+    let (room, messages) = (store.room(&lobby()).await.unwrap(), log(&store).await);
+    store.close().await;
+    assert!(!dir.path().join("veza.db-wal").exists(), "the log is folded into the file");
+
+    let store = open(&path).await;
+    assert_eq!((store.room(&lobby()).await.unwrap(), log(&store).await), (room, messages.clone()));
+    assert!(store.is_member(&lobby(), &UserId::parse("alice").unwrap()).await.unwrap());
+    let again = store.commit(&[batch[0].clone(), say("lobby", "alice", "c21", "next")]).await.unwrap();
+    assert_eq!(again[0], Written::Duplicate(messages[0].clone()));
+    assert_eq!(appended(&again[1]).seq, 21);
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_without_closing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("veza.db");
+    let store = with_lobby(&path, PATIENCE).await;
+    store.commit(&[say("lobby", "alice", "c1", "hello")]).await.unwrap();
+    // What a killed process leaves behind: the file and its log as they are now.
+    for file in ["veza.db", "veza.db-wal"] {
+        std::fs::copy(dir.path().join(file), dir.path().join(file.replace("veza", "copy"))).unwrap();
+    }
+    assert_eq!(log(&open(&dir.path().join("copy.db")).await).await, log(&store).await);
+}
+
+#[tokio::test]
+async fn every_connection_that_writes_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("veza.db")).await;
+    let mut writer = store.writer.lock().await;
+    let Writer::Idle(connection) = &mut *writer else { panic!() };
+    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *connection).await.unwrap();
+    let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *connection).await.unwrap();
+    let foreign_keys: i64 = sqlx::query_scalar("PRAGMA foreign_keys").fetch_one(&mut *connection).await.unwrap();
+    let busy_ms: i64 = sqlx::query_scalar("PRAGMA busy_timeout").fetch_one(&mut *connection).await.unwrap();
+    assert_eq!((synchronous, journal.as_str(), foreign_keys, busy_ms), (2, "wal", 1, 30_000));
+    drop(writer);
+    assert!(sqlx::query("DELETE FROM rooms").execute(&store.readers).await.is_err(), "readers do not write");
+    assert!(store.check().await.unwrap().contains("FULL"));
+}
+
+#[tokio::test]
+async fn files_are_for_their_owner_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new/deep/veza.db");
+    let store = with_lobby(&path, PATIENCE).await;
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(path.parent().unwrap()), 0o700);
+    assert_eq!(mode(&path), 0o600);
+    assert_eq!(mode(&path.with_extension("db-wal")), 0o600);
+    drop(store);
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("veza.db");
+    let store = with_lobby(&path, PATIENCE).await;
+    meddle(
+        &store,
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (999, 'later', true, x'00', 0)",
+    )
+    .await;
+    store.close().await;
+    let error = SqliteStore::open(&path, 2, PATIENCE).await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Damaged(why) if why.contains("newer version") && why.contains("999")),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("veza.db");
+    std::fs::write(&path, "this is a letter to my aunt, and she would not like it overwritten".repeat(100)).unwrap();
+    let error = SqliteStore::open(&path, 2, PATIENCE).await.unwrap_err();
+    assert!(matches!(error, StoreError::Damaged(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_row_that_makes_no_sense_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = with_lobby(&dir.path().join("veza.db"), PATIENCE).await;
+    store.commit(&[say("lobby", "alice", "c1", "hello")]).await.unwrap();
+    meddle(&store, "UPDATE rooms SET head = -1").await;
+    assert!(matches!(store.room(&lobby()).await, Err(StoreError::Damaged(_))));
+    meddle(&store, "UPDATE rooms SET head = 0").await;
+    let error = store.commit(&[say("lobby", "alice", "c2", "hello")]).await.unwrap_err();
+    assert!(error.to_string().contains("UNIQUE"), "a head that is behind its log never overwrites it: {error}");
+    assert_eq!(log(&store).await.len(), 1);
+}
+
+/// A full disk refuses the batch whole; numbers go on without a hole when there is room again.
+#[tokio::test]
+async fn a_full_disk_writes_nothing_and_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = with_lobby(&dir.path().join("veza.db"), PATIENCE).await;
+    store.commit(&[say("lobby", "alice", "c1", "before")]).await.unwrap();
+    meddle(&store, "PRAGMA max_page_count = 1").await;
+    let large = "x".repeat(32 * 1024);
+    let batch: Vec<_> = (2..40).map(|n| say("lobby", "alice", &format!("c{n}"), &large)).collect();
+    let error = store.commit(&batch).await.unwrap_err();
+    assert!(matches!(error, StoreError::Full(_)), "{error}");
+    assert_eq!(log(&store).await.len(), 1, "nothing of the batch");
+
+    let written = store.commit(&[say("lobby", "alice", "c50", "after")]).await.unwrap();
+    assert_eq!(appended(&written[0]).seq, 2);
+}
+
+/// Another process holds the database: the commit gives up in time, and the next one works.
+#[tokio::test]
+async fn a_locked_database_is_unavailable_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("veza.db");
+    let store = with_lobby(&path, Duration::from_millis(200)).await;
+    let mut other = connect::writer(&connect::options(&path, PATIENCE)).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    for _ in 0..2 {
+        let error = store.commit(&[say("lobby", "alice", "c1", "hello")]).await.unwrap_err();
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    }
+    assert!(log(&store).await.is_empty(), "readers are not disturbed");
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+
+    let store = Arc::new(store);
+    let written = store.commit(&[say("lobby", "alice", "c1", "hello")]).await.unwrap();
+    assert_eq!(appended(&written[0]).seq, 1);
+}
+
+/// A commit that is given up at any point leaves nothing half-done behind.
+#[tokio::test]
+async fn a_commit_that_is_given_up_leaves_the_log_dense() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = with_lobby(&dir.path().join("veza.db"), PATIENCE).await;
+    for round in 0..60_u64 {
+        let batch: Vec<_> = (0..10).map(|n| say("lobby", "alice", &format!("{round}-{n}"), "hello")).collect();
+        let patience = Duration::from_micros(round * 50);
+        // Whether it was in time is of no interest: the retry must find out.
+        let _ = tokio::time::timeout(patience, store.commit(&batch)).await;
+        let written = store.commit(&batch).await.unwrap();
+        for (n, written) in written.iter().enumerate() {
+            let (Written::Appended(message) | Written::Duplicate(message)) = written else { panic!("{written:?}") };
+            assert_eq!(message.seq, round * 10 + n as u64 + 1);
+        }
+    }
+    assert!(log(&store).await.iter().map(|message| message.seq).eq(1..=600));
+}
+
+#[tokio::test]
+async fn a_closed_store_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = with_lobby(&dir.path().join("veza.db"), PATIENCE).await;
+    store.close().await;
+    store.close().await;
+    for _ in 0..2 {
+        assert!(matches!(store.commit(&[create("late")]).await, Err(StoreError::Unavailable(_))));
+    }
+    assert!(matches!(store.room(&lobby()).await, Err(StoreError::Unavailable(_))));
+    assert!(store.check().await.is_err());
+}
+
+fn database(url: &str) -> config::Database {
+    config::Database { url: config::Secret::new(url), pool_size: 100, timeout: PATIENCE }
+}
+
+#[tokio::test]
+async fn a_url_opens_its_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("data/rooms.db");
+    let store = store::open(&database(&format!("sqlite://{}", file.display())), dir.path()).await.unwrap();
+    store.commit(&[create("lobby")]).await.unwrap();
+    assert!(file.exists());
+
+    store::open(&database(""), dir.path()).await.unwrap();
+    assert!(dir.path().join("veza.db").exists(), "the default is in the data directory");
+}
+
+#[tokio::test]
+async fn a_url_of_another_kind_is_refused_without_showing_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for url in ["postgres://veza:secret@db/veza", "postgresql://veza:secret@db/veza"] {
+        let error = store::open(&database(url), dir.path()).await.err().unwrap().to_string();
+        assert!(error.contains("this version stores in SQLite") && !error.contains("secret"), "{error}");
+    }
+    for url in ["mysql://veza:secret@db/veza", "sqlite::memory:", "secret"] {
+        let error = store::open(&database(url), dir.path()).await.err().unwrap().to_string();
+        assert!(error.starts_with("DATABASE_URL ") && !error.contains("secret"), "{error}");
+    }
+}
