@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
+use veza_proto::v1::Message;
 use veza_proto::{RoomId, UserId};
 
 pub use self::memory::{ANNOUNCEMENTS_MAX, MemoryBus};
 
 use crate::config;
-use crate::store::MessageRecord;
 
 /// The bus that `REDIS_URL` asks for; in this version always the one inside the process.
 pub fn open(redis: &config::Redis) -> Arc<dyn Bus> {
@@ -26,8 +26,9 @@ pub fn open(redis: &config::Redis) -> Arc<dyn Bus> {
 
 /// Carries what one node has committed to the others. Every implementation passes the suite in `bus/contract.rs`.
 pub trait Bus: Send + Sync + 'static {
-    /// Tells the other nodes; the own one hears it too and knows it by `node`. Loss is allowed.
-    fn publish(&self, announcement: Announcement) -> BoxFuture<'_, Result<(), BusError>>;
+    /// Tells the other nodes; the own one hears it too and knows it by `node`. Never waits: what cannot be sent now is
+    /// lost, and repaired from the store.
+    fn publish(&self, announcement: Announcement);
 
     /// What is announced from now on. A receiver that lags must repair its rooms from the store.
     fn subscribe(&self) -> broadcast::Receiver<Announcement>;
@@ -36,17 +37,17 @@ pub trait Bus: Send + Sync + 'static {
     fn check(&self) -> BoxFuture<'_, Result<String, BusError>>;
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Announcement {
     /// Who says it.
     pub node: u64,
     pub event: Announced,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Announced {
     /// Committed, in any order: the receiver puts it in the room's.
-    Message(MessageRecord),
+    Message(Message),
     /// A volatile event.
     Typing { room: RoomId, user: UserId, active: bool },
 }

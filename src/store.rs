@@ -17,7 +17,7 @@ use veza_proto::{Cmid, RoomId, UserId};
 
 pub use self::memory::MemoryStore;
 pub use self::sqlite::SqliteStore;
-pub use self::writer::{Busy, WriteError, Writer, WriterHandle};
+pub use self::writer::{Busy, QUEUED_WRITES_MAX, WriteError, Writer, WriterHandle};
 
 use crate::config;
 

@@ -127,7 +127,7 @@ impl Room {
         self.log.epoch()
     }
 
-    /// Subscribes a session, or answers anew where it was subscribed: what is committed after this reaches it.
+    /// Subscribes a session, or answers anew where it was subscribed: what comes after the head it is told reaches it.
     pub fn handle_subscribe(&mut self, session: SessionKey, user: &UserId, ticket: Ticket, now: Timestamp) {
         if self.subscribers.insert(session, user.clone()).is_none() {
             self.presence.enter(user, now);
@@ -138,7 +138,7 @@ impl Room {
                 id: self.facts.id.as_str().to_owned(),
                 title: self.facts.title.clone(),
                 epoch: self.log.epoch(),
-                head: self.log.head(),
+                head: self.log.known(),
                 members: self.facts.members,
                 created_ms: self.facts.created_ms,
             },
@@ -153,11 +153,6 @@ impl Room {
         if let Some(user) = self.subscribers.remove(&session) {
             self.presence.exit(&user, now);
         }
-    }
-
-    /// The store counts members; the room only tells the number.
-    pub fn handle_members(&mut self, members: u32) {
-        self.facts.members = members;
     }
 
     pub fn handle_publish(&mut self, session: SessionKey, ticket: Ticket, cmid: Cmid, body: String) {
@@ -210,6 +205,17 @@ impl Room {
         }
         if self.fetch == Fetch::Idle {
             self.fetch_missing();
+        }
+    }
+
+    /// What the store told of the room just now. Its log may be ahead of what was delivered here: a commit whose result
+    /// is on its way, or another node's. What has not come by itself after a while is fetched.
+    pub fn handle_facts(&mut self, facts: &Facts, now: Timestamp) {
+        self.facts.members = facts.members;
+        self.facts.first_available = facts.first_available;
+        self.log.know(facts.epoch, facts.head);
+        if self.fetch == Fetch::Idle && self.log.missing().is_some() {
+            self.fetch = Fetch::RetryAt(now + FETCH_RETRY);
         }
     }
 

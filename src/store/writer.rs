@@ -16,7 +16,7 @@ use super::{Store, StoreError, Write, Written};
 use crate::telemetry::metrics as declared;
 
 /// Writes that may wait; the next is refused with [`Busy`].
-const QUEUED_WRITES_MAX: usize = 8_192;
+pub const QUEUED_WRITES_MAX: usize = 8_192;
 /// Bytes that may wait; a write that does not fit is refused with [`Busy`].
 const QUEUED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Writes in one commit; more wait for the next.

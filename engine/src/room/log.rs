@@ -25,9 +25,9 @@ impl Log {
         self.epoch
     }
 
-    /// The last number that was delivered here.
-    pub(super) fn head(&self) -> u64 {
-        self.head
+    /// The highest number the store is known to hold; at least the last one delivered here.
+    pub(super) fn known(&self) -> u64 {
+        self.known
     }
 
     /// Takes a committed message and gives what can be delivered now, in sequence.
@@ -49,6 +49,13 @@ impl Log {
             ready.push(next);
         }
         ready
+    }
+
+    /// The store holds everything up to this number.
+    pub(super) fn know(&mut self, epoch: u64, head: u64) {
+        if epoch == self.epoch {
+            self.known = self.known.max(head);
+        }
     }
 
     /// What has to be fetched from the store before anything else can be delivered: (after, limit).

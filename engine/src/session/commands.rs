@@ -106,9 +106,12 @@ impl Session {
             let message = format!("a connection may be in {} rooms", self.settings.rooms_max);
             return Err(Error::permanent(ErrorCode::Limit, message));
         }
-        let cursor = join.cursor.as_ref().and_then(Cursor::of);
-        let subscription = Subscription::joining(cursor, delivery_of(join.delivery), self.profile.datagrams);
-        self.subscriptions.insert(room.clone(), subscription);
+        let (cursor, delivery) = (join.cursor.as_ref().and_then(Cursor::of), delivery_of(join.delivery));
+        let datagrams = self.profile.datagrams;
+        self.subscriptions
+            .entry(room.clone())
+            .and_modify(|subscription| subscription.rejoin(cursor, delivery, datagrams))
+            .or_insert_with(|| Subscription::joining(cursor, delivery, datagrams));
         self.ask(Ticket { purpose: Purpose::Join { room: room.clone() }, ..ticket.clone() }, Ask::Join { room });
         Ok(())
     }
@@ -188,13 +191,13 @@ impl Session {
         }
     }
 
-    /// The room, if this session is subscribed. A room that is not there and one that is not mine get the same answer.
+    /// The room, if it let this session in. A room that is not there and one that is not mine get the same answer.
     fn subscribed(&self, room: &str) -> Result<RoomId, Error> {
         let id = RoomId::parse(room).map_err(invalid)?;
-        if !self.subscriptions.contains_key(&id) {
-            return Err(not_found());
+        if self.subscriptions.get(&id).is_some_and(|subscription| subscription.admitted) {
+            return Ok(id);
         }
-        Ok(id)
+        Err(not_found())
     }
 
     fn forget(&mut self, room: &RoomId) {

@@ -19,6 +19,8 @@ pub(crate) struct Subscription {
     pub(crate) state: State,
     /// Fast deliveries went out since the head was last said.
     pub(crate) head_due: bool,
+    /// The room let this session in. Until then nothing may be read or said there.
+    pub(crate) admitted: bool,
     /// Counts replays, so that a page of an abandoned one is known.
     pub(crate) generation: u32,
 }
@@ -73,8 +75,15 @@ impl Subscription {
             epoch: 0,
             state: State::Joining { cursor, gate: Gate::default() },
             head_due: false,
+            admitted: false,
             generation: 0,
         }
+    }
+
+    /// Asks anew where it stands, from another cursor: it stays admitted meanwhile.
+    pub(crate) fn rejoin(&mut self, cursor: Option<Cursor>, delivery: Delivery, datagrams: bool) {
+        let (admitted, generation) = (self.admitted, self.generation);
+        *self = Self { admitted, generation, ..Self::joining(cursor, delivery, datagrams) };
     }
 
     /// The room answered: the verdict on the cursor.
@@ -90,6 +99,7 @@ impl Subscription {
             Outcome::Live(_) | Outcome::Gap(_) => head + 1,
         };
         self.epoch = epoch;
+        self.admitted = true;
         self.generation = self.generation.wrapping_add(1);
         self.state = State::Replaying { next, up_to: head, gate, reading: false };
         Verdict { outcome: Some(outcome) }
