@@ -3,5 +3,6 @@
 pub mod bus;
 pub mod config;
 pub mod store;
+pub mod tasks;
 pub mod telemetry;
 pub mod transport;
