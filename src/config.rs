@@ -1,8 +1,59 @@
 //! The environment as written, checked as a whole: every error is reported at once, with its variable's name.
 
+mod check;
+mod problem;
+mod read;
+mod reader;
+mod show;
+mod source;
+pub mod variables;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub(crate) use check::is_world_readable;
+pub use problem::{Problem, Problems};
+pub(crate) use read::trim_line_end;
+pub use show::{markdown, table};
+pub use source::{Origin, Source};
+use variables::Variable;
+
+/// A configuration that can be used, and what to tell about it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub config: Config,
+    /// For the log: unknown names, variables without an effect yet.
+    pub warnings: Vec<String>,
+    /// The effective values, secrets masked.
+    pub shown: Vec<Shown>,
+}
+
+/// An effective value as `veza config` tells it.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    pub variable: &'static Variable,
+    pub value: String,
+    pub origin: Origin,
+}
+
+impl Config {
+    /// Reads the process's environment and, in development, `.env`.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn load() -> Result<Loaded, Problems> {
+        Self::read(&Source::of_process())
+    }
+
+    /// As [`Config::load`], from what is given: `Config::read(&[("PORT", "0")].into())`.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn read(source: &Source) -> Result<Loaded, Problems> {
+        read::read(source)
+    }
+}
 
 /// The checked configuration. The README's table has a row for every field's variable.
 #[derive(Debug, Clone)]

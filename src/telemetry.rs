@@ -1,3 +1,4 @@
 //! What the server tells of itself: metrics, logs, traces.
 
+pub mod logs;
 pub mod metrics;

@@ -1,0 +1,253 @@
+//! Every variable of the environment, declared once: `veza config`, the README's table, the bounds and their tests
+//! are made from this.
+
+/// One variable as an operator meets it.
+#[derive(Debug, Clone, Copy)]
+pub struct Variable {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub default: Default,
+    /// What it does, for a cell of a table.
+    pub help: &'static str,
+    pub effect: Effect,
+}
+
+/// What may be written into a variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole number, both ends included.
+    Number { min: u64, max: u64, unit: &'static str },
+    /// `true` or `false`.
+    Flag,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// 1 to 64 of letters, digits, `.`, `_`, `-`, `+`.
+    Name,
+    /// Text with a grammar of its own, described here.
+    Text(&'static str),
+    /// A path.
+    Path,
+    /// A text that nobody may see.
+    Secret(&'static str),
+    /// A URL whose user, password and query nobody may see.
+    SecretUrl(&'static str),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Default {
+    /// The value taken when the variable is not set.
+    Fixed(&'static str),
+    /// How the value is found when the variable is not set.
+    Described(&'static str),
+}
+
+/// Since when a variable does something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    Now,
+    /// Read and checked already; it takes effect with this capability.
+    Later(&'static str),
+}
+
+impl Variable {
+    pub fn is_secret(&self) -> bool {
+        matches!(self.kind, Kind::Secret(_) | Kind::SecretUrl(_))
+    }
+
+    /// The end of a sentence: "allowed: …".
+    pub fn allowed(&self) -> String {
+        match self.kind {
+            Kind::Number { min, max, unit: "" } => format!("a whole number from {min} to {max}"),
+            Kind::Number { min, max, unit } => format!("a whole number of {unit} from {min} to {max}"),
+            Kind::Flag => "true or false".into(),
+            Kind::Choice(words) => words.join(", "),
+            Kind::Name => "1 to 64 letters, digits, '.', '_', '-' or '+'".into(),
+            Kind::Text(what) | Kind::Secret(what) | Kind::SecretUrl(what) => what.into(),
+            Kind::Path => "a path".into(),
+        }
+    }
+}
+
+/// The declaration of `name`, which every reader of it goes through.
+pub fn variable(name: &str) -> &'static Variable {
+    VARIABLES.iter().find(|variable| variable.name == name).expect("every variable that is read is declared here")
+}
+
+const PORT: Kind = Kind::Number { min: 0, max: 65_535, unit: "" };
+const CLUSTERS: Effect = Effect::Later("clusters");
+
+const fn number(
+    name: &'static str,
+    range: (u64, u64, &'static str),
+    default: &'static str,
+    help: &'static str,
+) -> Variable {
+    let kind = Kind::Number { min: range.0, max: range.1, unit: range.2 };
+    Variable { name, kind, default: Default::Fixed(default), help, effect: Effect::Now }
+}
+
+const fn fixed(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Variable {
+    Variable { name, kind, default: Default::Fixed(default), help, effect: Effect::Now }
+}
+
+const fn described(name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Variable {
+    Variable { name, kind, default: Default::Described(default), help, effect: Effect::Now }
+}
+
+const fn later(variable: Variable, effect: Effect) -> Variable {
+    Variable { effect, ..variable }
+}
+
+/// In the order of the table.
+pub const VARIABLES: &[Variable] = &[
+    fixed("RUST_LOG", Kind::Text("a filter like info or veza=debug,quinn=warn"), "info", "What is logged."),
+    fixed(
+        "ENVIRONMENT",
+        Kind::Choice(&["development", "production"]),
+        "development",
+        "Production logs JSON and refuses to start without certificate files, a token key and allowed origins; \
+         development makes its own certificate and keys, serves the development login and reads `.env`.",
+    ),
+    fixed("SERVICE_NAME", Kind::Name, "veza-stream-server", "The service's name in logs, traces and metrics."),
+    fixed("VERSION", Kind::Name, env!("CARGO_PKG_VERSION"), "The service's version in logs, traces and metrics."),
+    fixed(
+        "VEZA_DATA_DIR",
+        Kind::Path,
+        "./data",
+        "Where the SQLite file and what the server makes for itself are kept.",
+    ),
+    fixed("HOST", Kind::Text("an IP address"), "0.0.0.0", "The address every listener binds."),
+    fixed("PORT", PORT, "8080", "TCP: health, development page, certificate hashes. 0 takes a free port."),
+    described("WEBTRANSPORT_PORT", PORT, "as `PORT`", "UDP: WebTransport, QUIC and HTTP/3."),
+    fixed("WS_PORT", PORT, "8081", "TCP: the WebSocket fallback at `/ws`; TLS when certificate files are given."),
+    later(fixed("GRPC_PORT", PORT, "50051", "TCP: the gateway API."), Effect::Later("the gateway API")),
+    described(
+        "VEZA_ALLOWED_ORIGINS",
+        Kind::Text("exact origins, comma-separated, like https://veza.example,https://app.veza.example:8443"),
+        "none; development adds the page's own",
+        "Which pages may open a session. No wildcards, no `null`; production needs at least one.",
+    ),
+    described(
+        "VEZA_PUBLIC_URL",
+        Kind::Text("an origin like https://live.veza.example"),
+        "none",
+        "The server's address as browsers see it, when a name or a proxy stands before it.",
+    ),
+    described(
+        "TLS_CERT_FILE",
+        Kind::Path,
+        "none; development makes a certificate",
+        "Certificate chain, PEM. Reloaded when it changes. Production needs it.",
+    ),
+    described(
+        "TLS_KEY_FILE",
+        Kind::Path,
+        "none",
+        "Its private key, PEM; production refuses one that everybody may read.",
+    ),
+    fixed(
+        "AUTH_ALGORITHM",
+        Kind::Choice(&["EdDSA", "ES256", "HS256"]),
+        "EdDSA",
+        "The only signature algorithm that is accepted on tokens.",
+    ),
+    described(
+        "AUTH_KEY_FILE",
+        Kind::Path,
+        "none; development makes an Ed25519 key",
+        "The key that tokens are checked with: PEM, public, or private (PKCS#8) to issue tokens too; for HS256 at least \
+         32 bytes. Reloaded when it changes. Production needs it or `AUTH_HS256_SECRET`.",
+    ),
+    described(
+        "AUTH_HS256_SECRET",
+        Kind::Secret("32 to 4096 bytes"),
+        "none",
+        "The secret for HS256, instead of a file.",
+    ),
+    fixed("AUTH_ISSUER", Kind::Text("1 to 256 characters"), "veza", "The `iss` a token must have."),
+    fixed("AUTH_AUDIENCE", Kind::Text("1 to 256 characters"), "veza", "The `aud` a token must have."),
+    described(
+        "DATABASE_URL",
+        Kind::SecretUrl("sqlite://<file>, or postgresql://[user[:password]@]host[:port]/database"),
+        "`sqlite://<VEZA_DATA_DIR>/veza.db`",
+        "The database. `postgresql://` takes effect with clusters; until then the server refuses to start with it.",
+    ),
+    number("DATABASE_POOL_SIZE", (1, 10_000, "connections"), "100", "Connections to the database."),
+    number(
+        "DATABASE_TIMEOUT_MS",
+        (100, 600_000, "milliseconds"),
+        "5000",
+        "How long a connection or a statement is waited for.",
+    ),
+    later(
+        described(
+            "REDIS_URL",
+            Kind::SecretUrl("redis://[user[:password]@]host[:port][/db] or rediss://…"),
+            "none: in-process",
+            "Bus, presence and node registry of a cluster.",
+        ),
+        CLUSTERS,
+    ),
+    later(number("REDIS_POOL_SIZE", (1, 10_000, "connections"), "50", "Connections to Redis."), CLUSTERS),
+    later(
+        number("REDIS_TTL_DEFAULT", (1, 31_536_000, "seconds"), "3600", "How long cached entries live in Redis."),
+        CLUSTERS,
+    ),
+    fixed("PROMETHEUS_PORT", PORT, "9090", "TCP: `/metrics` for Prometheus, on its own listener."),
+    fixed("METRICS_ENABLED", Kind::Flag, "true", "Whether that listener is opened."),
+    described(
+        "JAEGER_ENDPOINT",
+        Kind::Text("an OTLP/HTTP address like http://jaeger:4318, or http://jaeger:14268/api/traces"),
+        "none",
+        "Where spans go, as OTLP over HTTP. The address of Jaeger's own collector (port 14268) is taken as the same \
+         host's OTLP port 4318.",
+    ),
+    fixed("TRACING_ENABLED", Kind::Flag, "false", "Whether spans are exported; needs `JAEGER_ENDPOINT`."),
+    number(
+        "MAX_CONNECTIONS",
+        (1, 10_000_000, "connections"),
+        "100000",
+        "Connections on this node; one more is refused with 503 or CONNECTION_REFUSED and told when to retry.",
+    ),
+    described(
+        "WORKER_THREADS",
+        Kind::Number { min: 1, max: 1024, unit: "threads" },
+        "the number of cores",
+        "Threads that run the sessions.",
+    ),
+    number("BLOCKING_THREADS", (1, 10_000, "threads"), "32", "Threads for what blocks, like files."),
+    number(
+        "MEMORY_LIMIT_MB",
+        (64, 16_777_216, "MiB"),
+        "8192",
+        "Resident memory: from 85 % of it new sessions are refused, from 95 % the heaviest are told to come back later.",
+    ),
+    number("VEZA_CONNECTIONS_PER_ADDRESS", (1, 1_000_000, "connections"), "100", "Connections from one IP address."),
+    number("VEZA_CONNECTIONS_PER_USER", (1, 100_000, "connections"), "10", "Connections of one user."),
+    number("VEZA_ROOMS_PER_CONNECTION", (1, 4096, "rooms"), "128", "Rooms one connection may be subscribed to."),
+    number("VEZA_PUBLISH_PER_SECOND", (1, 10_000, "messages"), "20", "Messages a second one connection may publish."),
+    number("VEZA_PUBLISH_BURST", (1, 10_000, "messages"), "40", "Messages one connection may publish at once."),
+    number("VEZA_REQUESTS_PER_SECOND", (1, 100_000, "requests"), "100", "Other requests a second from one connection."),
+    number(
+        "VEZA_DRAIN_GRACE_SECONDS",
+        (1, 3600, "seconds"),
+        "30",
+        "How long a stopping server takes to send its sessions elsewhere.",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn declarations_are_unique_and_helps_are_sentences() {
+        for (at, variable) in VARIABLES.iter().enumerate() {
+            let name = variable.name;
+            assert!(VARIABLES[..at].iter().all(|other| other.name != name), "{name} is declared twice");
+            assert!(variable.help.ends_with('.'), "{name}'s help is no sentence");
+            assert!(!variable.help.contains('|'), "{name}'s help breaks the table");
+            assert!(!variable.allowed().contains('|'), "{name}'s grammar breaks the table");
+        }
+    }
+}
