@@ -1,5 +1,6 @@
 //! The effects of Veza: transports, stores, threads and telemetry around the decisions of `veza-engine`.
 
+pub mod auth;
 pub mod bus;
 pub mod config;
 pub mod store;
