@@ -1,0 +1,562 @@
+//! The task behind a client: one pass of [`Engine::run`] per link.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use veza_proto::v1::client_frame::Command;
+use veza_proto::v1::{
+    self, Hello, JoinRoom, Published, RefreshToken, Repair, RoomJoined, RoomResumed, push, reply, room_resumed,
+};
+
+use super::{Config, Current, Request};
+use crate::Transport;
+use crate::connection::{Connection, Pushes};
+use crate::error::Error;
+use crate::event::{Event, State};
+use crate::outbox::{Outbox, Ticket};
+use crate::race::Memory;
+use crate::reconnect::{self, Next, backoff};
+use crate::room::{RoomLog, Step};
+
+/// A hole is repaired after this long: most datagrams that seem lost were only overtaken.
+const REPAIR_GRACE: Duration = Duration::from_millis(50);
+/// Asking again what the server refused for now without saying when.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// A link that held this long was a good one: the back-off starts anew.
+const GOOD_LINK: Duration = Duration::from_secs(5);
+/// Beyond the announced heartbeat, a WebSocket server that is silent for this long is gone.
+const SILENCE_GRACE: Duration = Duration::from_secs(15);
+/// Hellos in a row that may be refused for their token.
+const REFUSED_TOKENS_MAX: u32 = 3;
+
+type PublishReply = oneshot::Sender<Result<Published, Error>>;
+type JoinReply = oneshot::Sender<Result<RoomJoined, Error>>;
+
+pub(super) struct Engine {
+    config: Config,
+    requests: mpsc::Receiver<Request>,
+    events: mpsc::Sender<Event>,
+    current: watch::Sender<Current>,
+    rooms: BTreeMap<String, Room>,
+    outbox: Outbox<PublishReply>,
+    /// No publish before this: the server asked for patience.
+    paused_until: Option<Instant>,
+    resume_token: String,
+    last_token: String,
+    refused_tokens: u32,
+    attempt: u32,
+    memory: Memory,
+}
+
+struct Room {
+    log: RoomLog,
+    waiting: Vec<JoinReply>,
+    /// A join or resume is under way on this link.
+    joining: bool,
+    repairing: bool,
+    /// When to ask for what is missing, or to join again.
+    due: Option<Instant>,
+}
+
+/// An answer from the link.
+enum Done {
+    Published(Ticket, Result<reply::Result, Error>),
+    Joined(String, Result<reply::Result, Error>),
+    Repaired(String, Repair, Result<reply::Result, Error>),
+    Refreshed(Result<reply::Result, Error>),
+}
+
+type InFlight = FuturesUnordered<BoxFuture<'static, Done>>;
+
+/// Why a pass ends.
+enum Leave {
+    /// The link ended or does not answer.
+    Lost(Error),
+    /// The server announced its going and the announced time has come.
+    Moving,
+    /// The owner said close, or dropped every handle.
+    Closed(Option<oneshot::Sender<()>>),
+}
+
+impl Engine {
+    pub(super) fn new(
+        config: Config,
+        requests: mpsc::Receiver<Request>,
+        events: mpsc::Sender<Event>,
+        current: watch::Sender<Current>,
+    ) -> Self {
+        Self {
+            config,
+            requests,
+            events,
+            current,
+            rooms: BTreeMap::new(),
+            outbox: Outbox::default(),
+            paused_until: None,
+            resume_token: String::new(),
+            last_token: String::new(),
+            refused_tokens: 0,
+            attempt: 0,
+            memory: Memory::default(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            self.tell(Event::State(State::Connecting)).await;
+            let leave = match self.connect().await {
+                Ok((connection, pushes)) => {
+                    let since = Instant::now();
+                    let leave = self.serve(connection, pushes).await;
+                    if since.elapsed() >= GOOD_LINK {
+                        self.attempt = 0;
+                    }
+                    leave
+                }
+                Err(leave) => leave,
+            };
+            let after = match leave {
+                Leave::Closed(done) => {
+                    self.close(None, "closed by its owner".into()).await;
+                    if let Some(done) = done {
+                        done.send(()).ok();
+                    }
+                    return;
+                }
+                Leave::Moving => Duration::ZERO,
+                Leave::Lost(error) => {
+                    let (not_before, why) = match self.judge(&error) {
+                        Ok(not_before) => (not_before, error.to_string()),
+                        Err(code) => return self.close(code, error.to_string()).await,
+                    };
+                    let after = not_before + backoff(self.attempt, rand::random());
+                    self.attempt = self.attempt.saturating_add(1);
+                    self.tell(Event::State(State::Reconnecting { after, why })).await;
+                    after
+                }
+            };
+            if let Err(done) = self.wait(after).await {
+                self.close(None, "closed by its owner".into()).await;
+                if let Some(done) = done {
+                    done.send(()).ok();
+                }
+                return;
+            }
+        }
+    }
+
+    /// How long to wait at least, or the code to stop with.
+    fn judge(&mut self, error: &Error) -> Result<Duration, Option<veza_proto::CloseCode>> {
+        match reconnect::after(error) {
+            Next::Retry { not_before } => Ok(not_before),
+            Next::NewToken => {
+                self.refused_tokens += 1;
+                if self.refused_tokens >= REFUSED_TOKENS_MAX {
+                    return Err(Some(veza_proto::CloseCode::Unauthenticated));
+                }
+                Ok(Duration::ZERO)
+            }
+            Next::Stop { code } => Err(code),
+        }
+    }
+
+    /// One attempt. Requests are taken meanwhile.
+    async fn connect(&mut self) -> Result<(Connection, Pushes), Leave> {
+        let (config, resume_token, mut memory) = (self.config.clone(), self.resume_token.clone(), self.memory);
+        let rooms = self.rooms.values().filter(|room| room.log.is_known()).map(|room| room.log.cursor()).collect();
+        let refused = (self.refused_tokens > 0).then(|| self.last_token.clone());
+        let mut opening = Box::pin(async move {
+            let token = config.token.get().await;
+            let opened = match &token {
+                Ok(token) if refused.as_ref() == Some(token) => {
+                    Err(Error::Token("the server refused it and there is no other".into()))
+                }
+                Ok(token) => {
+                    let hello = Hello { token: token.clone(), client: config.client.clone(), resume_token, rooms };
+                    let opening = Connection::open_remembering(
+                        &config.endpoints,
+                        &config.target,
+                        hello,
+                        &config.options,
+                        &mut memory,
+                    );
+                    opening.await
+                }
+                Err(error) => Err(error.clone()),
+            };
+            (opened, token.unwrap_or_default(), memory)
+        });
+        loop {
+            let (opened, token, memory) = tokio::select! {
+                opened = &mut opening => opened,
+                request = self.requests.recv() => match self.request(request) {
+                    Ok(()) => continue,
+                    Err(done) => return Err(Leave::Closed(done)),
+                },
+            };
+            self.memory = memory;
+            self.last_token = token;
+            return match opened {
+                Ok(link) => {
+                    self.refused_tokens = 0;
+                    Ok(link)
+                }
+                Err(error) => {
+                    if matches!(error, Error::Token(_)) && self.refused_tokens > 0 {
+                        self.refused_tokens = REFUSED_TOKENS_MAX - 1;
+                        return Err(Leave::Lost(unauthenticated(error)));
+                    }
+                    Err(Leave::Lost(error))
+                }
+            };
+        }
+    }
+
+    async fn wait(&mut self, delay: Duration) -> Result<(), Option<oneshot::Sender<()>>> {
+        let mut until = std::pin::pin!(tokio::time::sleep(delay));
+        loop {
+            tokio::select! {
+                () = &mut until => return Ok(()),
+                request = self.requests.recv() => self.request(request)?,
+            }
+        }
+    }
+
+    /// Takes a request; the error is the owner's wish to close.
+    fn request(&mut self, request: Option<Request>) -> Result<(), Option<oneshot::Sender<()>>> {
+        match request {
+            None => return Err(None),
+            Some(Request::Close { done }) => return Err(Some(done)),
+            Some(Request::Publish { publish, reply }) => self.outbox.push(publish, reply),
+            Some(Request::Forget { room }) => drop(self.rooms.remove(&room)),
+            Some(Request::Join { room, delivery, reply }) => {
+                let entry = self.rooms.entry(room.clone()).or_insert_with(|| Room::new(RoomLog::new(room, delivery)));
+                entry.waiting.push(reply);
+                // A room that is joined already is asked again: the caller wants its state, and the log takes the verdict.
+                entry.due = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// One link's life.
+    async fn serve(&mut self, connection: Connection, mut pushes: Pushes) -> Leave {
+        let welcome = connection.welcome().clone();
+        self.resume_token.clone_from(&welcome.resume_token);
+        self.outbox.again_all();
+        for room in self.rooms.values_mut() {
+            room.begin_link();
+        }
+        self.tell(Event::State(State::Connected {
+            transport: connection.transport(),
+            user: welcome.user.clone(),
+            resumed: welcome.resumed,
+        }))
+        .await;
+        self.current.send_replace(Current::Link(connection.clone()));
+        let leave = self.follow(&connection, &mut pushes, &welcome).await;
+        self.current.send_replace(Current::None);
+        if let Leave::Closed(Some(_)) = &leave {
+            connection.bye().await;
+        }
+        for room in self.rooms.values_mut() {
+            room.log.unsettle();
+        }
+        leave
+    }
+
+    async fn follow(&mut self, connection: &Connection, pushes: &mut Pushes, welcome: &v1::Welcome) -> Leave {
+        let mut in_flight = InFlight::new();
+        let mut moving_at = None;
+        let silence_max = (connection.transport() == Transport::WebSocket)
+            .then(|| Duration::from_millis(welcome.heartbeat_ms.into()) + SILENCE_GRACE);
+        loop {
+            self.pump(connection, &in_flight);
+            let silent_at = silence_max.map(|max| Instant::now() + max.saturating_sub(connection.silent_for()));
+            let due = self.due().into_iter().chain(moving_at).chain(silent_at).min();
+            let timer = async {
+                match due {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                push = pushes.next() => match push {
+                    Ok(push::Event::Reconnect(drain)) => {
+                        moving_at = Some(Instant::now() + Duration::from_millis(drain.after_ms.into()));
+                    }
+                    Ok(push::Event::TokenExpiring(_)) => in_flight.push(self.refresh(connection)),
+                    Ok(push) => self.push(push).await,
+                    Err(ended) => return Leave::Lost(Error::Ended(ended)),
+                },
+                Some(done) = in_flight.next() => {
+                    if let Err(error) = self.done(done).await {
+                        return Leave::Lost(error);
+                    }
+                }
+                request = self.requests.recv() => {
+                    if let Err(done) = self.request(request) {
+                        return Leave::Closed(done);
+                    }
+                }
+                () = timer => {
+                    if moving_at.is_some_and(|at| at <= Instant::now()) {
+                        return Leave::Moving;
+                    }
+                    if silence_max.is_some_and(|max| connection.silent_for() >= max) {
+                        return Leave::Lost(Error::Timeout(connection.silent_for()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Starts everything that can be started now: joins, repairs, publishes.
+    fn pump(&mut self, connection: &Connection, in_flight: &InFlight) {
+        let now = Instant::now();
+        for (id, room) in &mut self.rooms {
+            if room.wants_join(now) {
+                (room.joining, room.due) = (true, None);
+                let join = JoinRoom {
+                    room: id.clone(),
+                    delivery: room.log.delivery().into(),
+                    cursor: room.log.is_known().then(|| room.log.cursor()),
+                };
+                let (connection, id) = (connection.clone(), id.clone());
+                in_flight.push(Box::pin(async move {
+                    let answer = connection.command(Command::JoinRoom(join)).await;
+                    Done::Joined(id, answer)
+                }));
+            } else if let Some(repair) = room.wants_repair(now) {
+                room.repairing = true;
+                let (connection, id) = (connection.clone(), id.clone());
+                in_flight.push(Box::pin(async move {
+                    let answer = connection.command(Command::Repair(repair.clone())).await;
+                    Done::Repaired(id, repair, answer)
+                }));
+            }
+        }
+        if self.paused_until.is_some_and(|until| until > now) {
+            return;
+        }
+        self.paused_until = None;
+        while let Some((ticket, publish)) = self.outbox.send() {
+            let connection = connection.clone();
+            in_flight.push(Box::pin(async move {
+                let answer = connection.command(Command::Publish(publish)).await;
+                Done::Published(ticket, answer)
+            }));
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let paused = self.paused_until.filter(|_| self.outbox.has_queued());
+        self.rooms.values().filter_map(|room| room.due).chain(paused).min()
+    }
+
+    fn refresh(&self, connection: &Connection) -> BoxFuture<'static, Done> {
+        let (source, connection) = (self.config.token.clone(), connection.clone());
+        Box::pin(async move {
+            let answer = match source.get().await {
+                Ok(token) => connection.command(Command::RefreshToken(RefreshToken { token })).await,
+                Err(error) => Err(error),
+            };
+            Done::Refreshed(answer)
+        })
+    }
+
+    async fn push(&mut self, event: push::Event) {
+        match event {
+            push::Event::Message(delivered) => {
+                let Some(message) = delivered.message else { return };
+                let Some(room) = self.rooms.get_mut(&message.room) else { return };
+                let steps = room.log.deliver(message);
+                room.look(!steps.is_empty());
+                self.show(steps).await;
+            }
+            push::Event::RoomResumed(RoomResumed { room, result }) => match result {
+                Some(room_resumed::Result::Joined(joined)) => self.settle(&room, joined, true).await,
+                Some(room_resumed::Result::Error(error)) => self.refused(&room, error).await,
+                None => {}
+            },
+            push::Event::RoomHead(head) => {
+                if let Some(room) = self.rooms.get_mut(&head.room) {
+                    room.log.head(head.epoch, head.head);
+                    room.look(false);
+                }
+            }
+            push::Event::RoomLagging(lagging) => {
+                if let Some(room) = self.rooms.get_mut(&lagging.room) {
+                    room.log.lagging(lagging.epoch, lagging.last_delivered);
+                    room.look(false);
+                }
+            }
+            push::Event::PresenceChanged(presence) => self.tell(Event::Presence(presence)).await,
+            push::Event::TypingChanged(typing) => self.tell(Event::Typing(typing)).await,
+            // The connection and the caller have taken these.
+            push::Event::TokenExpiring(_) | push::Event::Reconnect(_) | push::Event::Closing(_) => {}
+        }
+    }
+
+    /// An answer that means the link itself is broken comes back as the error.
+    async fn done(&mut self, done: Done) -> Result<(), Error> {
+        match done {
+            Done::Published(ticket, Ok(reply::Result::Published(published))) => {
+                if let Some(reply) = self.outbox.finish(ticket) {
+                    reply.send(Ok(published)).ok();
+                }
+            }
+            Done::Published(ticket, answer) => match answer.err().unwrap_or(Error::Unexpected) {
+                Error::Refused(refused) if refused.temporary => {
+                    self.outbox.again(ticket);
+                    let until = Instant::now() + patience(&refused);
+                    self.paused_until = Some(self.paused_until.map_or(until, |paused| paused.max(until)));
+                }
+                error @ (Error::Ended(_) | Error::Timeout(_)) => return Err(error),
+                error @ (Error::Refused(_)
+                | Error::Unexpected
+                | Error::Connect(_)
+                | Error::Token(_)
+                | Error::Closed) => {
+                    if let Some(reply) = self.outbox.finish(ticket) {
+                        reply.send(Err(error)).ok();
+                    }
+                }
+            },
+            Done::Joined(room, Ok(reply::Result::RoomJoined(joined))) => self.settle(&room, joined, false).await,
+            Done::Joined(room, answer) => {
+                let error = answer.err().unwrap_or(Error::Unexpected).refusal()?;
+                self.refused(&room, error).await;
+            }
+            Done::Repaired(id, asked, Ok(reply::Result::Repaired(page))) => {
+                let Some(room) = self.rooms.get_mut(&id) else { return Ok(()) };
+                let steps = room.log.repaired(&asked, page);
+                room.repairing = false;
+                room.due = room.log.missing().map(|_| Instant::now());
+                self.show(steps).await;
+            }
+            Done::Repaired(id, _, answer) => {
+                let error = answer.err().unwrap_or(Error::Unexpected).refusal()?;
+                let Some(room) = self.rooms.get_mut(&id) else { return Ok(()) };
+                room.repairing = false;
+                room.due = Some(Instant::now() + patience(&error));
+                if !error.temporary {
+                    // Only a new verdict can say where this room goes on.
+                    room.log.unsettle();
+                }
+            }
+            Done::Refreshed(answer) => {
+                if let Err(error) = answer {
+                    // The server will say when it has had enough of the old one.
+                    tracing::info!(%error, "the token could not be refreshed");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, id: &str, joined: RoomJoined, resumed: bool) {
+        let Some(room) = self.rooms.get_mut(id) else { return };
+        let known = room.log.is_known();
+        // A room that stands already keeps its place: a second join only asks for the room's state.
+        let steps = if room.log.is_settled() { Vec::new() } else { room.log.settle(&joined) };
+        room.joining = false;
+        room.look(true);
+        for waiting in room.waiting.drain(..) {
+            waiting.send(Ok(joined.clone())).ok();
+        }
+        if known || resumed {
+            let verdict = joined.verdict.unwrap_or_default();
+            self.tell(Event::Resumed { room: id.to_owned(), verdict }).await;
+        }
+        self.show(steps).await;
+    }
+
+    async fn refused(&mut self, id: &str, error: v1::Error) {
+        let Some(room) = self.rooms.get_mut(id) else { return };
+        room.joining = false;
+        if error.temporary {
+            room.due = Some(Instant::now() + patience(&error));
+            return;
+        }
+        let known = room.log.is_known();
+        for waiting in room.waiting.drain(..) {
+            waiting.send(Err(Error::Refused(error.clone()))).ok();
+        }
+        self.rooms.remove(id);
+        if known {
+            self.tell(Event::Left { room: id.to_owned(), error }).await;
+        }
+    }
+
+    async fn show(&self, steps: Vec<Step>) {
+        for step in steps {
+            self.tell(match step {
+                Step::Message(message) => Event::Message(message),
+                Step::Hole(hole) => Event::Gap(hole),
+            })
+            .await;
+        }
+    }
+
+    /// An owner that dropped its receiver wants no events.
+    async fn tell(&self, event: Event) {
+        self.events.send(event).await.ok();
+    }
+
+    async fn close(&mut self, code: Option<veza_proto::CloseCode>, reason: String) {
+        self.requests.close();
+        self.current.send_replace(Current::Closed);
+        for waiting in self.outbox.drain() {
+            waiting.send(Err(Error::Closed)).ok();
+        }
+        self.rooms.clear();
+        self.tell(Event::State(State::Closed { code, reason })).await;
+    }
+}
+
+impl Room {
+    fn new(log: RoomLog) -> Self {
+        Self { log, waiting: Vec::new(), joining: false, repairing: false, due: None }
+    }
+
+    /// A known room was named in the hello and is answered by a push; the others are joined.
+    fn begin_link(&mut self) {
+        self.log.unsettle();
+        (self.joining, self.repairing, self.due) = (self.log.is_known(), false, None);
+    }
+
+    fn wants_join(&self, now: Instant) -> bool {
+        !self.joining && (!self.log.is_settled() || !self.waiting.is_empty()) && self.due.is_none_or(|due| due <= now)
+    }
+
+    fn wants_repair(&mut self, now: Instant) -> Option<Repair> {
+        if self.repairing || self.due.is_none_or(|due| due > now) {
+            return None;
+        }
+        self.due = None;
+        self.log.missing()
+    }
+
+    /// Looks for a hole: its grace begins when it is seen, and anew with every message that came in order.
+    fn look(&mut self, progress: bool) {
+        if self.log.missing().is_none() {
+            self.due = None;
+        } else if progress || self.due.is_none() {
+            self.due = Some(Instant::now() + REPAIR_GRACE);
+        }
+    }
+}
+
+fn patience(error: &v1::Error) -> Duration {
+    if error.retry_after_ms == 0 { RETRY_AFTER } else { Duration::from_millis(error.retry_after_ms.into()) }
+}
+
+fn unauthenticated(error: Error) -> Error {
+    Error::Refused(v1::Error::permanent(v1::ErrorCode::Unauthenticated, error.to_string()))
+}

@@ -1,0 +1,122 @@
+//! Publishes on their way: kept until the server acknowledged or definitely refused them, sent again as they were.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use veza_proto::v1::Publish;
+
+/// Publishes sent and not yet answered on one link. Few enough that a lost link re-sends little.
+pub(crate) const IN_FLIGHT_MAX: usize = 32;
+
+/// Names a publish within its outbox; older ones are smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(u64);
+
+/// `R` is whoever waits for the outcome.
+#[derive(Debug)]
+pub(crate) struct Outbox<R> {
+    next: u64,
+    pending: BTreeMap<Ticket, (Publish, R)>,
+    /// The pending ones that are not in flight.
+    queued: BTreeSet<Ticket>,
+}
+
+impl<R> Default for Outbox<R> {
+    fn default() -> Self {
+        Self { next: 0, pending: BTreeMap::new(), queued: BTreeSet::new() }
+    }
+}
+
+impl<R> Outbox<R> {
+    pub(crate) fn push(&mut self, publish: Publish, waiter: R) {
+        let ticket = Ticket(self.next);
+        self.next += 1;
+        self.pending.insert(ticket, (publish, waiter));
+        self.queued.insert(ticket);
+    }
+
+    /// The oldest publish to send now, unless enough are in flight. It counts as in flight from here.
+    pub(crate) fn send(&mut self) -> Option<(Ticket, Publish)> {
+        if self.pending.len() - self.queued.len() >= IN_FLIGHT_MAX {
+            return None;
+        }
+        let ticket = self.queued.pop_first()?;
+        self.pending.get(&ticket).map(|(publish, _)| (ticket, publish.clone()))
+    }
+
+    /// It was refused for now: it waits at its old place.
+    pub(crate) fn again(&mut self, ticket: Ticket) {
+        if self.pending.contains_key(&ticket) {
+            self.queued.insert(ticket);
+        }
+    }
+
+    /// The link is gone: everything unanswered is sent again on the next one, oldest first.
+    pub(crate) fn again_all(&mut self) {
+        self.queued = self.pending.keys().copied().collect();
+    }
+
+    /// It was answered for good.
+    pub(crate) fn finish(&mut self, ticket: Ticket) -> Option<R> {
+        self.queued.remove(&ticket);
+        self.pending.remove(&ticket).map(|(_, waiter)| waiter)
+    }
+
+    /// The client is closed: nothing is sent any more.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = R> {
+        self.queued.clear();
+        std::mem::take(&mut self.pending).into_values().map(|(_, waiter)| waiter)
+    }
+
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.queued.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outbox(count: usize) -> Outbox<usize> {
+        let mut outbox = Outbox::default();
+        for at in 0..count {
+            outbox.push(Publish { cmid: at.to_string(), ..Publish::default() }, at);
+        }
+        outbox
+    }
+
+    fn cmids(outbox: &mut Outbox<usize>) -> Vec<String> {
+        std::iter::from_fn(|| outbox.send()).map(|(_, publish)| publish.cmid).collect()
+    }
+
+    #[test]
+    fn in_flight_at_the_bound_and_one_past() {
+        let mut outbox = outbox(IN_FLIGHT_MAX + 1);
+        let (first, _) = outbox.send().unwrap();
+        assert_eq!(cmids(&mut outbox).len(), IN_FLIGHT_MAX - 1);
+        assert!(outbox.has_queued());
+        assert_eq!(outbox.finish(first), Some(0));
+        assert_eq!(cmids(&mut outbox), [IN_FLIGHT_MAX.to_string()]);
+        assert!(!outbox.has_queued());
+    }
+
+    #[test]
+    fn a_lost_link_sends_the_unanswered_again_in_their_order() {
+        let mut outbox = outbox(4);
+        let (first, _) = outbox.send().unwrap();
+        assert_eq!(cmids(&mut outbox), ["1", "2", "3"]);
+        outbox.finish(first);
+        outbox.again_all();
+        assert_eq!(cmids(&mut outbox), ["1", "2", "3"]);
+    }
+
+    #[test]
+    fn one_refused_for_now_keeps_its_place() {
+        let mut outbox = outbox(3);
+        let (first, _) = outbox.send().unwrap();
+        outbox.again(first);
+        assert_eq!(cmids(&mut outbox), ["0", "1", "2"]);
+        outbox.finish(first);
+        outbox.again(first);
+        assert_eq!(cmids(&mut outbox), [""; 0], "an answered one is not sent again");
+    }
+}
