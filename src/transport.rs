@@ -3,6 +3,10 @@
 //! A [`Link`] is polled by the one task that runs its session. It moves frames between a session's lanes and what the
 //! transport has: streams and datagrams on QUIC, one sequence of messages on WebSocket.
 
+pub mod admission;
+pub mod keys;
+pub mod tls;
+
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
