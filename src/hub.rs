@@ -65,8 +65,7 @@ impl Hub {
         let node = rand::random();
         let worker = |_| worker::start(node, Arc::clone(&store), writer.clone(), Arc::clone(&bus), clock, tasks);
         let workers = (0..workers.max(1)).map(worker).collect();
-        let shared =
-            Shared { store, writer, workers, reads: Semaphore::new(READS_MAX), clock, tasks: tasks.clone() };
+        let shared = Shared { store, writer, workers, reads: Semaphore::new(READS_MAX), clock, tasks: tasks.clone() };
         let hub = Self { shared: Arc::new(shared) };
         tasks.spawn("bus-listener", hub.clone().listen(node, bus, tasks.clone()));
         hub
@@ -137,9 +136,12 @@ impl Hub {
     fn create(&self, caller: &Caller, ticket: Ticket, room: RoomId, title: String) {
         let at_ms = self.shared.clock.now().as_millis();
         let write = Write::CreateRoom { room, title, creator: caller.user.clone(), at_ms };
-        self.write(caller, ticket, write, |_, written| match written {
-            Written::RoomCreated(room) => Some(Answer::Created(convert::room(room))),
-            _ => Some(Answer::Refused(Error::permanent(ErrorCode::AlreadyExists, "there is a room with this id"))),
+        self.write(caller, ticket, write, |written| {
+            let Written::RoomCreated(room) = written else {
+                let error = Error::permanent(ErrorCode::AlreadyExists, "there is a room with this id");
+                return Some(Answer::Refused(error));
+            };
+            Some(Answer::Created(convert::room(room)))
         });
     }
 
@@ -148,24 +150,22 @@ impl Hub {
         let at_ms = self.shared.clock.now().as_millis();
         let write = Write::AddMember { room: room.clone(), user: caller.user.clone(), at_ms };
         let (hub, subscriber, subscription) = (self.clone(), caller.clone(), ticket.clone());
-        self.write(caller, ticket, write, move |_, written| match written {
-            Written::MemberAdded { room, .. } => {
-                hub.subscribe(subscriber, subscription, convert::facts(room));
-                None
-            }
-            _ => Some(Answer::Refused(not_found())),
+        self.write(caller, ticket, write, move |written| {
+            let Written::MemberAdded { room, .. } = written else { return Some(Answer::Refused(not_found())) };
+            hub.subscribe(subscriber, subscription, convert::facts(room));
+            None
         });
     }
 
     fn leave(&self, caller: &Caller, ticket: Ticket, room: RoomId) {
         let write = Write::RemoveMember { room: room.clone(), user: caller.user.clone() };
         let (hub, leaver, leaving) = (self.clone(), caller.clone(), ticket.clone());
-        self.write(caller, ticket, write, move |_, written| match written {
-            Written::MemberRemoved { was_member: true } => {
-                hub.unsubscribe(&leaver, leaving, room, Answer::Left);
-                None
+        self.write(caller, ticket, write, move |written| {
+            if written != (Written::MemberRemoved { was_member: true }) {
+                return Some(Answer::Refused(not_found()));
             }
-            _ => Some(Answer::Refused(not_found())),
+            hub.unsubscribe(&leaver, leaving, room, Answer::Left);
+            None
         });
     }
 
@@ -180,7 +180,12 @@ impl Hub {
         self.send(&room, command, &caller, ticket);
     }
 
-    async fn subscribe_member(self, caller: Caller, ticket: Ticket, room: RoomId) -> Result<Option<Answer>, StoreError> {
+    async fn subscribe_member(
+        self,
+        caller: Caller,
+        ticket: Ticket,
+        room: RoomId,
+    ) -> Result<Option<Answer>, StoreError> {
         let store = &self.shared.store;
         if !store.is_member(&room, &caller.user).await? {
             return Ok(Some(Answer::Refused(not_found())));
@@ -218,16 +223,16 @@ impl Hub {
         caller: &Caller,
         ticket: Ticket,
         write: Write,
-        answer: impl FnOnce(&Caller, Written) -> Option<Answer> + Send + 'static,
+        answer: impl FnOnce(Written) -> Option<Answer> + Send + 'static,
     ) {
-        let (replied, reply_ticket) = (caller.clone(), ticket.clone());
+        let (mailbox, reply_ticket) = (Arc::clone(&caller.mailbox), ticket.clone());
         let reply = move |written: Result<Written, WriteError>| {
             let answered = match written {
-                Ok(written) => answer(&replied, written),
+                Ok(written) => answer(written),
                 Err(error) => Some(Answer::Refused(convert::write_error(&error))),
             };
             if let Some(answered) = answered {
-                replied.mailbox.answer(reply_ticket, answered);
+                mailbox.answer(reply_ticket, answered);
             }
         };
         if let Err(Busy) = self.shared.writer.try_submit(write, Box::new(reply)) {

@@ -2,7 +2,10 @@
 
 pub mod auth;
 pub mod bus;
+pub mod clock;
 pub mod config;
+pub mod hub;
+pub mod session;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;

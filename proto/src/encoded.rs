@@ -44,6 +44,12 @@ impl Encoded {
         &self.0.frame
     }
 
+    /// Whether this delivers a room's message.
+    pub fn is_message(&self) -> bool {
+        let Some(server_frame::Frame::Push(push)) = &self.0.frame.frame else { return false };
+        matches!(push.event, Some(push::Event::Message(_)))
+    }
+
     /// For a stream: varint length, then protobuf.
     pub fn stream(&self) -> Bytes {
         self.0.stream.get_or_init(|| self.0.frame.encode_length_delimited_to_vec().into()).clone()

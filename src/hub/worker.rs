@@ -31,13 +31,40 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// What a worker is told.
 pub(super) enum Command {
-    Subscribe { caller: Caller, ticket: Ticket, facts: Box<Facts> },
-    Unsubscribe { room: RoomId, session: SessionKey, answer: Option<(Arc<Mailbox>, Ticket, Answer)> },
-    Publish { caller: Caller, ticket: Ticket, room: RoomId, cmid: Cmid, body: String, received: Instant, span: tracing::Span },
-    Typing { room: RoomId, session: SessionKey, active: bool },
-    TypingElsewhere { room: RoomId, user: UserId, active: bool },
+    Subscribe {
+        caller: Caller,
+        ticket: Ticket,
+        facts: Box<Facts>,
+    },
+    Unsubscribe {
+        room: RoomId,
+        session: SessionKey,
+        answer: Option<(Arc<Mailbox>, Ticket, Answer)>,
+    },
+    Publish {
+        caller: Caller,
+        ticket: Ticket,
+        room: RoomId,
+        cmid: Cmid,
+        body: String,
+        received: Instant,
+        span: tracing::Span,
+    },
+    Typing {
+        room: RoomId,
+        session: SessionKey,
+        active: bool,
+    },
+    TypingElsewhere {
+        room: RoomId,
+        user: UserId,
+        active: bool,
+    },
     /// Another node committed this.
-    Announced { room: RoomId, message: Message },
+    Announced {
+        room: RoomId,
+        message: Message,
+    },
     /// Announcements were lost.
     Resync,
 }
@@ -355,7 +382,9 @@ impl Worker {
                     let reply = Box::new(move |written| {
                         let appended = convert::appended(&publish.room, written);
                         if results.try_send(Done::Appended { publish, appended }).is_err() {
-                            tracing::error!("a worker lost the result of a commit; its room will read it from the store");
+                            tracing::error!(
+                                "a worker lost the result of a commit; its room will read it from the store"
+                            );
                         }
                     });
                     match self.writer.try_submit(write, reply) {

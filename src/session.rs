@@ -1,0 +1,412 @@
+//! One task per connection: it drives the session's state machine with what the link, the rooms and the clock say.
+
+mod meters;
+pub mod registry;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::time::Sleep;
+use veza_engine::session::{Admit, Admitted, Note, Output, Profile, Refusal, Refused, Session, Settings};
+use veza_engine::{SessionKey, Ticket, Timestamp};
+use veza_proto::{CloseCode, Lane};
+
+use crate::auth::resume::ResumeKeys;
+use crate::auth::{Auth, Identity};
+use crate::clock::Clock;
+use crate::hub::mailbox::{Letter, Mailbox, Order};
+use crate::hub::{Caller, Hub};
+use crate::telemetry::metrics as declared;
+use crate::transport::admission::{Admission, Admissions};
+use crate::transport::{DatagramSent, End, Inbound, Link, Transport};
+pub use meters::Meters;
+use registry::{Place, Registry, SessionId};
+
+/// What every session needs of the node.
+pub struct Node {
+    pub hub: Hub,
+    pub auth: Arc<Auth>,
+    pub resume: ResumeKeys,
+    pub registry: Arc<Registry>,
+    pub admissions: Admissions,
+    pub settings: Arc<Settings>,
+    pub clock: Clock,
+    pub meters: Meters,
+}
+
+/// Letters and frames taken in one turn, so that a busy session leaves room for its neighbours.
+const TURN: usize = 64;
+/// A link that does not take its closing frame is dropped after this.
+const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+
+/// Runs a session until its link ends. The admission is given back at the end.
+pub async fn run(node: Arc<Node>, admission: Admission, link: Box<dyn Link>) {
+    let mut driver = Driver::new(node, link);
+    std::future::poll_fn(|cx| driver.poll(cx)).await;
+    driver.end();
+    drop(admission);
+}
+
+struct Driver {
+    node: Arc<Node>,
+    link: Box<dyn Link>,
+    transport: Transport,
+    session: Session,
+    mailbox: Arc<Mailbox>,
+    key: SessionKey,
+    place: Option<Place>,
+    caller: Option<Caller>,
+    sleep: Pin<Box<Sleep>>,
+    armed: Option<Timestamp>,
+    stage: Stage,
+    accepted: Instant,
+}
+
+enum Stage {
+    Running,
+    /// The closing frame and what stands before it go out, then the link closes.
+    Closing {
+        code: CloseCode,
+        reason: String,
+        until: Instant,
+    },
+    Ended {
+        why: &'static str,
+    },
+}
+
+impl Driver {
+    fn new(node: Arc<Node>, link: Box<dyn Link>) -> Self {
+        let peer = link.peer();
+        let (transport, now) = (peer.transport, node.clock.now());
+        let profile = Profile {
+            transport: transport.label(),
+            format: peer.format,
+            datagrams: transport.has_datagrams(),
+            needs_ping: !transport.has_datagrams(),
+            jitter: rand::random_range(0..1000),
+        };
+        let session = Session::new(Arc::clone(&node.settings), profile, now);
+        let key = node.registry.next_key();
+        Self {
+            link,
+            transport,
+            session,
+            mailbox: Arc::default(),
+            key,
+            place: None,
+            caller: None,
+            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            armed: None,
+            stage: Stage::Running,
+            accepted: Instant::now(),
+            node,
+        }
+    }
+
+    /// Everything that can wake a session, in the order of its priority.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..4 {
+            let now = self.node.clock.now();
+            match &self.stage {
+                Stage::Ended { .. } => return Poll::Ready(()),
+                Stage::Closing { .. } => return self.poll_closing(cx),
+                Stage::Running => {}
+            }
+            // 1. Deadlines: a silent or slow client must not outlive them because it keeps us busy.
+            let mut progress = self.poll_deadline(cx, now);
+            // 2. What the rooms and the node say.
+            progress |= self.poll_mailbox(cx, now);
+            // 3. What the client says.
+            progress |= self.poll_link(cx, now);
+            // 4. What is to be done about it.
+            self.perform(now);
+            // 5. What the link can take.
+            progress |= self.poll_write(cx, now);
+            self.perform(now);
+            self.mailbox.set_weight(self.session.queued_bytes());
+            if !progress && matches!(self.stage, Stage::Running) {
+                self.arm(cx);
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
+        if self.armed.is_none() || self.sleep.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        self.armed = None;
+        self.session.handle_timeout(now);
+        true
+    }
+
+    /// Sets the one timer to the session's next deadline.
+    fn arm(&mut self, cx: &mut Context<'_>) {
+        let Some((at, _)) = self.session.poll_timeout() else { return };
+        if self.armed == Some(at) {
+            return;
+        }
+        self.armed = Some(at);
+        self.sleep.as_mut().reset(self.node.clock.instant(at).into());
+        if self.sleep.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn poll_mailbox(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
+        for taken in 0..TURN {
+            let Poll::Ready(letter) = self.mailbox.poll_next(cx) else { return taken > 0 };
+            match letter {
+                Letter::Answer(answer) => {
+                    let (ticket, answer) = *answer;
+                    self.session.handle_answer(ticket, answer, now);
+                }
+                Letter::Delivery(delivery) => {
+                    let delivery = *delivery;
+                    self.node.meters.of(self.transport).delivery.record(delivery.committed.elapsed());
+                    self.session.handle_delivery(&delivery.room, delivery.epoch, delivery.seq, &delivery.frame, now);
+                }
+                Letter::Missed(room) => self.session.handle_missed(&room, now),
+                Letter::Presence(room, frame) => self.session.handle_presence(&room, &frame, now),
+                Letter::Volatile(frame) => self.session.handle_volatile(&frame),
+                Letter::Order(order) => match *order {
+                    Order::Close { code, reason } => self.session.close(code, &reason, now),
+                    Order::Drain { after } => self.session.handle_drain(after, now),
+                },
+            }
+        }
+        true
+    }
+
+    fn poll_link(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
+        for taken in 0..TURN {
+            let Poll::Ready(inbound) = self.link.poll_recv(cx) else { return taken > 0 };
+            let meters = self.node.meters.of(self.transport);
+            match inbound {
+                Inbound::Frame { lane, frame, bytes } => {
+                    meters.received(lane).increment(1);
+                    meters.bytes_received.increment(bytes as u64);
+                    self.session.handle_frame(lane, frame, now);
+                }
+                Inbound::Datagram { frame, bytes } => {
+                    meters.datagrams_received.increment(1);
+                    meters.bytes_received.increment(bytes as u64);
+                    self.session.handle_datagram(frame, now);
+                }
+                Inbound::Bad { lane, error } => self.session.handle_bad_frame(lane, &error, now),
+                Inbound::BadDatagram { .. } => {
+                    declared::datagrams_dropped_total(self.transport.label(), "malformed").increment(1);
+                    self.session.handle_bad_datagram(now);
+                }
+                Inbound::Alive => self.session.handle_alive(now),
+                Inbound::Ended(end) => {
+                    self.stage = Stage::Ended { why: why(&end) };
+                    return true;
+                }
+            }
+            // An answer to one frame may be due before the next is read.
+            self.perform(now);
+            if !matches!(self.stage, Stage::Running) {
+                return true;
+            }
+        }
+        true
+    }
+
+    /// Does what the state machine wants done.
+    fn perform(&mut self, now: Timestamp) {
+        while let Some(output) = self.session.poll_output() {
+            match output {
+                Output::Admit(admit) => {
+                    let admitted = self.admit(admit, now);
+                    self.session.handle_admitted(admitted, now);
+                }
+                Output::Refresh { ticket, token } => self.refresh(ticket, &token, now),
+                Output::Ask { ticket, ask } => {
+                    if let Some(caller) = &self.caller {
+                        self.node.hub.ask(caller, ticket, ask);
+                    }
+                }
+                Output::Datagram(datagram) => match self.link.send_datagram(&datagram.frame) {
+                    DatagramSent::Sent => {
+                        let meters = self.node.meters.of(self.transport);
+                        meters.datagrams_sent.increment(1);
+                        if datagram.message.is_some() {
+                            meters.delivered_by_datagram.increment(1);
+                        }
+                    }
+                    unsent @ (DatagramSent::TooLarge | DatagramSent::Dropped) => {
+                        let reason = if unsent == DatagramSent::TooLarge { "too_large" } else { "full" };
+                        declared::datagrams_dropped_total(self.transport.label(), reason).increment(1);
+                        self.session.handle_datagram_unsent(datagram, now);
+                    }
+                },
+                Output::Ping => self.link.ping(),
+                Output::Close { code, reason } => {
+                    self.stage = Stage::Closing { code, reason, until: Instant::now() + CLOSE_WITHIN };
+                }
+                Output::Note(note) => self.count(note),
+            }
+        }
+    }
+
+    /// Checks who this is and takes a place for the session.
+    fn admit(&mut self, admit: Admit, now: Timestamp) -> Result<Admitted, Refused> {
+        let bearer = self.link.peer().bearer.clone().unwrap_or_default();
+        let token = if admit.token.is_empty() { &bearer } else { &admit.token };
+        let remote = self.link.peer().remote.ip();
+        if self.node.admissions.logins_blocked(remote) {
+            let message = "too many failed logins from this address: wait a minute".to_owned();
+            return Err(Refused { why: Refusal::Unauthenticated, message });
+        }
+        let identity = self.verify(token, now).map_err(|message| {
+            self.node.admissions.note_failed_login(remote);
+            Refused { why: Refusal::Unauthenticated, message }
+        })?;
+        let resumed = self.node.resume.open(&admit.resume_token, now.as_millis());
+        let resumed = resumed.filter(|(_, user)| *user == identity.user).map(|(id, _)| id);
+        let id: SessionId = resumed.unwrap_or_else(rand::random);
+        let place = self
+            .node
+            .registry
+            .enter(self.key, id, &identity.user, &self.mailbox)
+            .map_err(|error| Refused { why: Refusal::TooManyConnections, message: error.to_string() })?;
+        self.place = Some(place);
+        let user = identity.user;
+        tracing::debug!(
+            session = self.key.0,
+            client = admit.client.escape_debug().to_string(),
+            transport = self.transport.label(),
+            resumed = resumed.is_some(),
+            "a session is welcomed"
+        );
+        self.caller = Some(Caller { session: self.key, user: user.clone(), mailbox: Arc::clone(&self.mailbox) });
+        Ok(Admitted {
+            session_id: hex(&id),
+            resume_token: self.node.resume.seal(id, &user, now.as_millis()),
+            resumed: resumed.is_some(),
+            token_expires: Timestamp::from_millis(identity.expires_ms),
+            user,
+        })
+    }
+
+    fn refresh(&mut self, ticket: Ticket, token: &str, now: Timestamp) {
+        let refreshed = self.verify(token, now).and_then(|identity| {
+            if self.session.user() == Some(&identity.user) {
+                Ok(Timestamp::from_millis(identity.expires_ms))
+            } else {
+                Err("the token is another user's".to_owned())
+            }
+        });
+        self.session.handle_refreshed(ticket, refreshed, now);
+    }
+
+    fn verify(&self, token: &str, now: Timestamp) -> Result<Identity, String> {
+        let _hello = tracing::debug_span!("verify-token").entered();
+        let verified = self.node.auth.verify(token, now.as_millis());
+        declared::auth_total(verified.as_ref().map_or_else(|rejected| rejected.label(), |_| "ok")).increment(1);
+        verified.map_err(|rejected| rejected.sentence().to_owned())
+    }
+
+    /// Gives the link what it can take, in the order of the lanes' priority.
+    fn poll_write(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
+        let meters = self.node.meters.of(self.transport);
+        let mut written = 0;
+        while written < TURN {
+            let (link, session) = (&mut self.link, &mut self.session);
+            let Some(lane) = session.next_lane(|lane| link.poll_ready(cx, lane).is_ready()) else { break };
+            let Some(frame) = session.pop_frame(lane) else { break };
+            meters.sent(lane).increment(1);
+            meters.bytes_sent.increment(frame.len(link.peer().format) as u64);
+            if frame.is_message() {
+                meters.delivered_by_stream.increment(1);
+            }
+            link.start_send(lane, &frame);
+            written += 1;
+        }
+        let _flushed = self.link.poll_flush(cx);
+        if written > 0 {
+            self.session.handle_written(now);
+        }
+        written > 0
+    }
+
+    fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Stage::Closing { code, reason, until } = &self.stage else { return Poll::Pending };
+        let (code, reason, until) = (*code, reason.clone(), *until);
+        while self.link.poll_ready(cx, Lane::Control).is_ready() {
+            match self.session.pop_frame(Lane::Control) {
+                Some(frame) => self.link.start_send(Lane::Control, &frame),
+                None => {
+                    if self.link.poll_close(cx, code, &reason).is_ready() {
+                        self.stage = Stage::Ended { why: code.label() };
+                        return Poll::Ready(());
+                    }
+                    break;
+                }
+            }
+        }
+        self.sleep.as_mut().reset(until.into());
+        if self.sleep.as_mut().poll(cx).is_ready() {
+            self.stage = Stage::Ended { why: code.label() };
+            return Poll::Ready(());
+        }
+        let _flushed = self.link.poll_flush(cx);
+        Poll::Pending
+    }
+
+    fn count(&self, note: Note) {
+        let transport = self.transport.label();
+        match note {
+            Note::Welcomed { resumed } => {
+                declared::sessions_opened_total(transport).increment(1);
+                declared::sessions(transport).increment(1.0);
+                declared::hello_seconds(transport).record(self.accepted.elapsed());
+                if resumed {
+                    declared::sessions_resumed_total(transport).increment(1);
+                }
+            }
+            Note::Verdict(verdict) => declared::resume_verdicts_total(verdict).increment(1),
+            Note::Replayed(messages) => {
+                declared::replayed_messages_total().increment(messages);
+                declared::deliveries_total("replay").increment(messages);
+            }
+            Note::Lagging => declared::lagging_total().increment(1),
+            Note::ErrorSaid(code) => declared::errors_sent_total(code.as_str_name()).increment(1),
+            Note::DatagramOverRate => declared::datagrams_dropped_total(transport, "rate").increment(1),
+        }
+    }
+
+    /// Leaves the rooms and tells how it ended.
+    fn end(&mut self) {
+        let transport = self.transport.label();
+        let why = match &self.stage {
+            Stage::Ended { why } => why,
+            Stage::Running | Stage::Closing { .. } => "dropped",
+        };
+        if self.place.take().is_some() {
+            self.node.hub.forget(self.key, self.session.rooms());
+            declared::sessions(transport).decrement(1.0);
+            declared::sessions_closed_total(transport, why).increment(1);
+        } else {
+            declared::hello_failed_total(transport, why).increment(1);
+        }
+        tracing::debug!(session = self.key.0, transport, why, "a session has ended");
+    }
+}
+
+fn why(end: &End) -> &'static str {
+    match end {
+        End::Closed { .. } => "peer_closed",
+        End::Lost { .. } => "lost",
+    }
+}
+
+fn hex(id: &SessionId) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
