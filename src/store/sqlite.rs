@@ -3,6 +3,7 @@
 mod commit;
 mod connect;
 mod error;
+mod plan;
 mod read;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -105,7 +106,7 @@ impl Writer {
             if Instant::now() < deadline {
                 self.commit(job).await;
             } else {
-                (job.reply)(Err(WriteError::Stopped));
+                answer(job.reply, Err(WriteError::Stopped));
             }
         }
     }
@@ -145,11 +146,11 @@ impl Writer {
         match result {
             Ok(written) => {
                 count(&writes);
-                replies.into_iter().zip(written).for_each(|(reply, written)| reply(Ok(written)));
+                replies.into_iter().zip(written).for_each(|(reply, written)| answer(reply, Ok(written)));
             }
             Err(error) => {
                 tracing::warn!(%error, writes = writes.len(), "a batch was not committed");
-                replies.into_iter().for_each(|reply| reply(Err(error.clone().into())));
+                replies.into_iter().for_each(|reply| answer(reply, Err(error.clone().into())));
             }
         }
     }
@@ -164,7 +165,7 @@ impl Writer {
                 break;
             }
             if job.queued.elapsed() > self.timeout {
-                (job.reply)(Err(WriteError::Expired));
+                answer(job.reply, Err(WriteError::Expired));
             } else {
                 bytes += job.bytes;
                 writes.push(job.write);
@@ -193,6 +194,13 @@ impl WriterHandle {
         self.waiting.increment(1);
         place.send(Job { write, bytes, queued: Instant::now(), reply: Box::new(reply) });
         Ok(())
+    }
+}
+
+/// A panic in one reply must not end the only task that can commit.
+fn answer(reply: Reply, result: Result<Written, WriteError>) {
+    if catch_unwind(AssertUnwindSafe(|| reply(result))).is_err() {
+        tracing::error!("the reply to a write panicked; the write itself is as it was answered");
     }
 }
 

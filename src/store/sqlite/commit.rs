@@ -1,12 +1,12 @@
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use sqlx::{FromRow, Row, SqliteConnection};
-use veza_proto::{Cmid, RoomId, UserId};
+use veza_proto::RoomId;
 
 use super::super::{MessageRecord, RoomRecord, StoreError, Write, Written};
-use super::read::{integer, natural};
+use super::plan::{Appended, Membership, Plan, Room, RoomState, Sent};
+use super::read::{ROOM_KEY_MAX, integer, natural};
 
 /// Applies the batch as one transaction. Every statement costs a hop to the connection's thread, so the facts are read
 /// in three statements, the writes decided here, and the changes flushed in a few. After an error the caller drops
@@ -20,51 +20,24 @@ pub(super) async fn commit(connection: &mut SqliteConnection, batch: &[Write]) -
     Ok(written)
 }
 
-/// What the database knew of the batch's rooms, members and messages, and what the batch makes of it.
-#[derive(Default)]
-struct Plan<'a> {
-    rooms: HashMap<&'a str, Room>,
-    room_key_max: i64,
-    members: HashMap<(i64, &'a str), Membership>,
-    sent: HashMap<(i64, &'a str, &'a str), Sent<'a>>,
-    appended: Vec<Appended<'a>>,
-}
-
-struct Room {
-    key: i64,
-    record: RoomRecord,
-    state: RoomState,
-}
-
-#[derive(PartialEq, Eq)]
-enum RoomState {
-    Stored,
-    Changed,
-    New,
-}
-
-/// When a user joined a room, in the database and after the batch.
-#[derive(Clone, Copy, Default)]
-struct Membership {
-    before: Option<i64>,
-    after: Option<i64>,
-}
-
-/// The message under a (room, author, cmid).
-enum Sent<'a> {
-    Before(MessageRecord),
-    Here { seq: u64, body: &'a str, at_ms: u64 },
-}
-
-struct Appended<'a> {
-    room: i64,
-    epoch: u64,
-    seq: u64,
-    author: &'a UserId,
-    cmid: &'a Cmid,
-    at_ms: u64,
-    body: &'a str,
-}
+// One statement each for a whole batch: `json_each` turns the batch's ids into rows, and CROSS JOIN keeps them the outer
+// loop, so that every step is a look-up in an index.
+const ROOMS_OF: &str = "SELECT j.key AS at, r.key, r.id, r.title, r.epoch, r.head, r.first_available, r.members, r.created_ms \
+    FROM json_each(?) AS j CROSS JOIN rooms AS r ON r.id = j.value";
+const MEMBERS_OF: &str = "SELECT j.key AS at, m.joined_ms FROM json_each(?) AS j \
+    CROSS JOIN members AS m ON m.room = j.value ->> 0 AND m.user = j.value ->> 1";
+const SENT_BEFORE: &str = "SELECT j.key AS at, r.id, m.epoch, m.seq, m.author, m.cmid, m.body, m.at_ms FROM json_each(?) AS j \
+    CROSS JOIN messages AS m \
+    ON m.room = j.value ->> 0 AND m.author = j.value ->> 1 AND m.cmid = j.value ->> 2 \
+    CROSS JOIN rooms AS r ON r.key = m.room";
+// `WHERE true` tells the parser that ON CONFLICT does not belong to a join.
+const INSERT_MEMBERS: &str = "INSERT INTO members (room, user, joined_ms) \
+    SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2 FROM json_each(?) AS j WHERE true \
+    ON CONFLICT (room, user) DO UPDATE SET joined_ms = excluded.joined_ms";
+const DELETE_MEMBERS: &str = "DELETE FROM members \
+    WHERE (room, user) IN (SELECT j.value ->> 0, j.value ->> 1 FROM json_each(?) AS j)";
+const UPDATE_ROOMS: &str = "UPDATE rooms SET head = j.value ->> 1, members = j.value ->> 2 \
+    FROM json_each(?) AS j WHERE rooms.key = j.value ->> 0";
 
 impl<'a> Plan<'a> {
     async fn load(connection: &mut SqliteConnection, batch: &'a [Write]) -> Result<Self, StoreError> {
@@ -79,15 +52,12 @@ impl<'a> Plan<'a> {
         let mut ids: Vec<&'a str> = batch.iter().map(|write| room_of(write).as_str()).collect();
         ids.sort_unstable();
         ids.dedup();
-        let sql = "SELECT j.key AS at, r.key, r.id, r.title, r.epoch, r.head, r.first_available, r.members, r.created_ms \
-                   FROM json_each(?) AS j CROSS JOIN rooms AS r ON r.id = j.value";
-        for row in sqlx::query(sql).bind(json(&ids)).fetch_all(&mut *connection).await? {
+        for row in sqlx::query(ROOMS_OF).bind(json(&ids)).fetch_all(&mut *connection).await? {
             let room = Room { key: row.try_get("key")?, record: RoomRecord::from_row(&row)?, state: RoomState::Stored };
             self.rooms.insert(ids[position(&row)?], room);
         }
         if batch.iter().any(|write| matches!(write, Write::CreateRoom { .. })) {
-            let sql = "SELECT coalesce(max(key), 0) FROM rooms";
-            self.room_key_max = sqlx::query_scalar(sql).fetch_one(&mut *connection).await?;
+            self.room_key_max = sqlx::query_scalar(ROOM_KEY_MAX).fetch_one(&mut *connection).await?;
         }
         Ok(())
     }
@@ -105,10 +75,8 @@ impl<'a> Plan<'a> {
         if asked.is_empty() {
             return Ok(());
         }
-        let sql = "SELECT j.key AS at, m.joined_ms FROM json_each(?) AS j \
-                   CROSS JOIN members AS m ON m.room = j.value ->> 0 AND m.user = j.value ->> 1";
-        for row in sqlx::query(sql).bind(json(&asked)).fetch_all(connection).await? {
-            let joined: Option<i64> = Some(row.try_get("joined_ms")?);
+        for row in sqlx::query(MEMBERS_OF).bind(json(&asked)).fetch_all(connection).await? {
+            let joined = Some(natural(&row, "joined_ms")?);
             self.members.insert(asked[position(&row)?], Membership { before: joined, after: joined });
         }
         Ok(())
@@ -126,92 +94,10 @@ impl<'a> Plan<'a> {
         if asked.is_empty() {
             return Ok(());
         }
-        let sql = "SELECT j.key AS at, r.id, m.epoch, m.seq, m.author, m.cmid, m.body, m.at_ms FROM json_each(?) AS j \
-                   CROSS JOIN messages AS m \
-                   ON m.room = j.value ->> 0 AND m.author = j.value ->> 1 AND m.cmid = j.value ->> 2 \
-                   CROSS JOIN rooms AS r ON r.key = m.room";
-        for row in sqlx::query(sql).bind(json(&asked)).fetch_all(connection).await? {
+        for row in sqlx::query(SENT_BEFORE).bind(json(&asked)).fetch_all(connection).await? {
             self.sent.insert(asked[position(&row)?], Sent::Before(MessageRecord::from_row(&row)?));
         }
         Ok(())
-    }
-
-    fn apply(&mut self, write: &'a Write) -> Written {
-        match write {
-            Write::CreateRoom { room, title, creator, at_ms } => self.create_room(room, title, creator, *at_ms),
-            Write::AddMember { room, user, at_ms } => {
-                let Some(found) = self.rooms.get_mut(room.as_str()) else { return Written::NoSuchRoom };
-                let membership = self.members.entry((found.key, user.as_str())).or_default();
-                let new = membership.after.is_none();
-                if new {
-                    membership.after = Some(integer(*at_ms));
-                    found.record.members += 1;
-                    found.touch();
-                }
-                Written::MemberAdded { room: found.record.clone(), new }
-            }
-            Write::RemoveMember { room, user } => {
-                let Some(found) = self.rooms.get_mut(room.as_str()) else { return Written::NoSuchRoom };
-                let membership = self.members.entry((found.key, user.as_str())).or_default();
-                let was_member = membership.after.take().is_some();
-                if was_member {
-                    found.record.members -= 1;
-                    found.touch();
-                }
-                Written::MemberRemoved { was_member }
-            }
-            Write::Append { room, author, cmid, body, at_ms } => self.append(room, author, cmid, body, *at_ms),
-        }
-    }
-
-    fn create_room(&mut self, room: &'a RoomId, title: &str, creator: &'a UserId, at_ms: u64) -> Written {
-        if let Some(found) = self.rooms.get(room.as_str()) {
-            return Written::RoomExists(found.record.clone());
-        }
-        self.room_key_max += 1;
-        let key = self.room_key_max;
-        let record = RoomRecord {
-            id: room.clone(),
-            title: title.to_owned(),
-            epoch: at_ms.max(1),
-            head: 0,
-            first_available: 1,
-            members: 1,
-            created_ms: at_ms,
-        };
-        self.members.insert((key, creator.as_str()), Membership { before: None, after: Some(integer(at_ms)) });
-        self.rooms.insert(room.as_str(), Room { key, record: record.clone(), state: RoomState::New });
-        Written::RoomCreated(record)
-    }
-
-    fn append(&mut self, room: &'a RoomId, author: &'a UserId, cmid: &'a Cmid, body: &'a str, at_ms: u64) -> Written {
-        let Some(found) = self.rooms.get_mut(room.as_str()) else { return Written::NoSuchRoom };
-        let message = |seq, at_ms| MessageRecord {
-            room: room.clone(),
-            epoch: found.record.epoch,
-            seq,
-            author: author.clone(),
-            cmid: cmid.clone(),
-            body: body.to_owned(),
-            at_ms,
-        };
-        let name = (found.key, author.as_str(), cmid.as_str());
-        match self.sent.get(&name) {
-            Some(Sent::Before(old)) if old.body == body => return Written::Duplicate(old.clone()),
-            Some(Sent::Here { seq, body: old, at_ms }) if *old == body => {
-                return Written::Duplicate(message(*seq, *at_ms));
-            }
-            Some(Sent::Before(_) | Sent::Here { .. }) => return Written::CmidConflict,
-            None => {}
-        }
-        let seq = found.record.head + 1;
-        let epoch = found.record.epoch;
-        let appended = message(seq, at_ms);
-        self.sent.insert(name, Sent::Here { seq, body, at_ms });
-        self.appended.push(Appended { room: found.key, epoch, seq, author, cmid, at_ms, body });
-        found.record.head = seq;
-        found.touch();
-        Written::Appended(appended)
     }
 
     async fn flush(self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
@@ -247,9 +133,7 @@ impl<'a> Plan<'a> {
         if changed.is_empty() {
             return Ok(());
         }
-        let sql = "UPDATE rooms SET head = j.value ->> 1, members = j.value ->> 2 \
-                   FROM json_each(?) AS j WHERE rooms.key = j.value ->> 0";
-        sqlx::query(sql).bind(json(&changed)).execute(connection).await?;
+        sqlx::query(UPDATE_ROOMS).bind(json(&changed)).execute(connection).await?;
         Ok(())
     }
 
@@ -258,31 +142,18 @@ impl<'a> Plan<'a> {
         let mut left = Vec::new();
         for (&(room, user), membership) in &self.members {
             match membership.after {
-                Some(at_ms) if membership.before != Some(at_ms) => joined.push((room, user, at_ms)),
+                Some(at_ms) if membership.before != Some(at_ms) => joined.push((room, user, integer(at_ms))),
                 None if membership.before.is_some() => left.push((room, user)),
                 Some(_) | None => {}
             }
         }
         if !joined.is_empty() {
-            // `WHERE true` tells the parser that ON CONFLICT does not belong to a join.
-            let sql = "INSERT INTO members (room, user, joined_ms) \
-                       SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2 FROM json_each(?) AS j WHERE true \
-                       ON CONFLICT (room, user) DO UPDATE SET joined_ms = excluded.joined_ms";
-            sqlx::query(sql).bind(json(&joined)).execute(&mut *connection).await?;
+            sqlx::query(INSERT_MEMBERS).bind(json(&joined)).execute(&mut *connection).await?;
         }
         if !left.is_empty() {
-            let sql = "DELETE FROM members WHERE (room, user) IN (SELECT j.value ->> 0, j.value ->> 1 FROM json_each(?) AS j)";
-            sqlx::query(sql).bind(json(&left)).execute(&mut *connection).await?;
+            sqlx::query(DELETE_MEMBERS).bind(json(&left)).execute(&mut *connection).await?;
         }
         Ok(())
-    }
-}
-
-impl Room {
-    fn touch(&mut self) {
-        if self.state == RoomState::Stored {
-            self.state = RoomState::Changed;
-        }
     }
 }
 
@@ -339,3 +210,7 @@ fn json(rows: &impl serde::Serialize) -> String {
 fn position(row: &sqlx::sqlite::SqliteRow) -> Result<usize, StoreError> {
     Ok(natural(row, "at").map(|at| usize::try_from(at).expect("a batch fits in memory"))?)
 }
+
+#[cfg(test)]
+pub(super) const OF_A_BATCH: [&str; 6] =
+    [ROOMS_OF, MEMBERS_OF, SENT_BEFORE, INSERT_MEMBERS, DELETE_MEMBERS, UPDATE_ROOMS];

@@ -99,6 +99,7 @@ pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), Sto
         Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
     let migrator = Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect());
+    #[expect(clippy::wildcard_enum_match_arm, reason = "another crate's enum, open to new variants")]
     migrator.run_direct(None, connection, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => StoreError::Damaged(format!(
             "it was written by a newer version of this server (its migration {version} is unknown here)"

@@ -9,6 +9,7 @@ const NOT_A_DATABASE: u32 = 26;
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "another crate's enum, open to new variants")]
         match &error {
             sqlx::Error::Database(said) => match primary_code(said.as_ref()) {
                 Some(FULL) => Self::Full(said.to_string()),

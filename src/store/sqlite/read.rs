@@ -4,9 +4,25 @@ use veza_proto::{Cmid, RoomId, UserId};
 
 use super::super::{Anchor, MessageRecord, RoomRecord, StoreError};
 
+const ROOM: &str = "SELECT id, title, epoch, head, first_available, members, created_ms FROM rooms WHERE id = ?";
+const ROOMS: &str = "SELECT id, title, epoch, head, first_available, members, created_ms \
+    FROM rooms WHERE id > ? ORDER BY id LIMIT ?";
+const ROOMS_OF_MEMBER: &str = "SELECT r.id, r.title, r.epoch, r.head, r.first_available, r.members, r.created_ms \
+    FROM members AS m CROSS JOIN rooms AS r ON r.key = m.room WHERE m.user = ? AND r.id > ? ORDER BY r.id LIMIT ?";
+const IS_MEMBER: &str =
+    "SELECT EXISTS (SELECT 1 FROM members WHERE room = (SELECT key FROM rooms WHERE id = ?) AND user = ?)";
+const MESSAGES_AFTER: &str = "SELECT ?1 AS id, epoch, seq, author, cmid, body, at_ms FROM messages \
+    WHERE room = (SELECT key FROM rooms WHERE id = ?1) AND epoch = ?2 AND seq > ?3 ORDER BY seq LIMIT ?4";
+const MESSAGES_BEFORE: &str = "SELECT ?1 AS id, epoch, seq, author, cmid, body, at_ms FROM messages \
+    WHERE room = (SELECT key FROM rooms WHERE id = ?1) AND epoch = ?2 AND seq < ?3 ORDER BY seq DESC LIMIT ?4";
+pub(super) const ROOM_KEY_MAX: &str = "SELECT coalesce(max(key), 0) FROM rooms";
+
+#[cfg(test)]
+pub(super) const ALL: [&str; 7] =
+    [ROOM, ROOMS, ROOMS_OF_MEMBER, IS_MEMBER, MESSAGES_AFTER, MESSAGES_BEFORE, ROOM_KEY_MAX];
+
 pub(super) async fn room(readers: &SqlitePool, room: &RoomId) -> Result<Option<RoomRecord>, StoreError> {
-    let sql = "SELECT id, title, epoch, head, first_available, members, created_ms FROM rooms WHERE id = ?";
-    Ok(sqlx::query_as(sql).bind(room.as_str()).fetch_optional(readers).await?)
+    Ok(sqlx::query_as(ROOM).bind(room.as_str()).fetch_optional(readers).await?)
 }
 
 pub(super) async fn rooms(
@@ -15,23 +31,17 @@ pub(super) async fn rooms(
     after: Option<&str>,
     limit: u32,
 ) -> Result<Vec<RoomRecord>, StoreError> {
-    let all = "SELECT id, title, epoch, head, first_available, members, created_ms \
-               FROM rooms WHERE id > ? ORDER BY id LIMIT ?";
-    let mine = "SELECT r.id, r.title, r.epoch, r.head, r.first_available, r.members, r.created_ms \
-                FROM members AS m CROSS JOIN rooms AS r ON r.key = m.room \
-                WHERE m.user = ? AND r.id > ? ORDER BY r.id LIMIT ?";
     // No id is empty, so every room comes after the empty string.
     let after = after.unwrap_or_default();
     let query = match member {
-        None => sqlx::query_as(all),
-        Some(member) => sqlx::query_as(mine).bind(member.as_str()),
+        None => sqlx::query_as(ROOMS),
+        Some(member) => sqlx::query_as(ROOMS_OF_MEMBER).bind(member.as_str()),
     };
     Ok(query.bind(after).bind(limit).fetch_all(readers).await?)
 }
 
 pub(super) async fn is_member(readers: &SqlitePool, room: &RoomId, user: &UserId) -> Result<bool, StoreError> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM members WHERE room = (SELECT key FROM rooms WHERE id = ?) AND user = ?)";
-    Ok(sqlx::query_scalar(sql).bind(room.as_str()).bind(user.as_str()).fetch_one(readers).await?)
+    Ok(sqlx::query_scalar(IS_MEMBER).bind(room.as_str()).bind(user.as_str()).fetch_one(readers).await?)
 }
 
 pub(super) async fn messages(
@@ -41,13 +51,9 @@ pub(super) async fn messages(
     anchor: Anchor,
     limit: u32,
 ) -> Result<Vec<MessageRecord>, StoreError> {
-    let after = "SELECT ?1 AS id, epoch, seq, author, cmid, body, at_ms FROM messages \
-                 WHERE room = (SELECT key FROM rooms WHERE id = ?1) AND epoch = ?2 AND seq > ?3 ORDER BY seq LIMIT ?4";
-    let before = "SELECT ?1 AS id, epoch, seq, author, cmid, body, at_ms FROM messages \
-                  WHERE room = (SELECT key FROM rooms WHERE id = ?1) AND epoch = ?2 AND seq < ?3 ORDER BY seq DESC LIMIT ?4";
     let (sql, seq) = match anchor {
-        Anchor::After(seq) => (after, seq),
-        Anchor::Before(seq) => (before, seq),
+        Anchor::After(seq) => (MESSAGES_AFTER, seq),
+        Anchor::Before(seq) => (MESSAGES_BEFORE, seq),
     };
     let query = sqlx::query_as(sql).bind(room.as_str()).bind(integer(epoch)).bind(integer(seq)).bind(limit);
     let mut page: Vec<MessageRecord> = query.fetch_all(readers).await?;
@@ -58,7 +64,7 @@ pub(super) async fn messages(
 }
 
 pub(super) async fn check(readers: &SqlitePool) -> Result<String, StoreError> {
-    let rooms: i64 = sqlx::query_scalar("SELECT coalesce(max(key), 0) FROM rooms").fetch_one(readers).await?;
+    let rooms: i64 = sqlx::query_scalar(ROOM_KEY_MAX).fetch_one(readers).await?;
     Ok(format!("SQLite, WAL, synchronous=FULL, {rooms} rooms"))
 }
 

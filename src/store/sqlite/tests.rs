@@ -1,6 +1,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
+use sqlx::AssertSqlSafe;
 use veza_proto::{RoomId, UserId};
 
 use super::*;
@@ -82,6 +83,20 @@ async fn every_connection_that_writes_is_durable() {
     drop(writer);
     assert!(sqlx::query("DELETE FROM rooms").execute(&store.readers).await.is_err(), "readers do not write");
     assert!(store.check().await.unwrap().contains("FULL"));
+}
+
+/// A statement that walks a whole table is fast in every test and slow in every database that is used.
+#[tokio::test]
+async fn no_statement_walks_a_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir.path().join("veza.db")).await;
+    for sql in commit::OF_A_BATCH.into_iter().chain(read::ALL) {
+        let plan = sqlx::query_as::<_, (i64, i64, i64, String)>(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
+        for (_, _, _, step) in plan.fetch_all(&store.readers).await.unwrap() {
+            let of_the_batch = ["SCAN j VIRTUAL TABLE INDEX 1:", "SCAN CONSTANT ROW"].contains(&step.as_str());
+            assert!(of_the_batch || !step.starts_with("SCAN"), "{step} in {sql}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -254,6 +254,17 @@ async fn a_failed_batch_is_answered_whole_and_the_next_goes_on() {
 }
 
 #[tokio::test]
+async fn a_reply_that_panics_harms_nobody_else() {
+    let mut scene = Scene::new(PATIENCE).await;
+    scene.open_gate();
+    scene.handle.try_submit(say("lobby", "alice", "c1", "x"), |_| panic!("on purpose")).unwrap();
+    let same_batch = scene.say(2);
+    scene.run();
+    assert_eq!(seq(same_batch).await, 2);
+    assert_eq!(seq(scene.say(3)).await, 3);
+}
+
+#[tokio::test]
 async fn a_refused_write_does_not_fail_its_batch() {
     let mut scene = Scene::new(PATIENCE).await;
     scene.open_gate();
