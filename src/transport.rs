@@ -4,8 +4,25 @@
 //! transport has: streams and datagrams on QUIC, one sequence of messages on WebSocket.
 
 pub mod admission;
+mod endpoint;
+pub mod http;
+mod http3;
 pub mod keys;
+mod lanes;
+mod listen;
+mod meters;
+pub mod origins;
+mod quic;
+mod steering;
+mod tcp;
 pub mod tls;
+mod websocket;
+mod webtransport;
+
+#[cfg(test)]
+mod loopback;
+
+pub use listen::{Addresses, Door, Transports};
 
 use std::net::SocketAddr;
 use std::task::{Context, Poll};

@@ -67,6 +67,11 @@ impl Decoder {
         frame.map(Some)
     }
 
+    /// Bytes that wait for the rest of their frame, or to be asked for.
+    pub fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Whether the stream may end here without cutting a frame.
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()

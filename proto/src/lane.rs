@@ -1,3 +1,6 @@
+use crate::v1::ClientFrame;
+use crate::v1::client_frame::Command;
+
 /// One of a session's lanes. A stream of QUIC or WebTransport names its lane in its first byte ([`LaneByte`]);
 /// on WebSocket all lanes share one connection and differ in priority only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -8,6 +11,29 @@ pub enum Lane {
     Chat,
     /// History and lists: a bidirectional stream per command, ended by the reply. The number tells open ones apart.
     Bulk(u32),
+}
+
+impl Lane {
+    /// The lane a command belongs to where one connection carries all of them (WebSocket).
+    pub fn of(frame: &ClientFrame) -> Self {
+        match &frame.command {
+            Some(Command::Publish(_) | Command::Repair(_)) => Lane::Chat,
+            Some(Command::History(_)) => Lane::Bulk(0),
+            Some(
+                Command::Hello(_)
+                | Command::RefreshToken(_)
+                | Command::Ping(_)
+                | Command::Bye(_)
+                | Command::CreateRoom(_)
+                | Command::JoinRoom(_)
+                | Command::LeaveRoom(_)
+                | Command::ListRooms(_)
+                | Command::Typing(_)
+                | Command::Unsubscribe(_),
+            )
+            | None => Lane::Control,
+        }
+    }
 }
 
 /// The first byte of a client-opened stream.
