@@ -1,0 +1,15 @@
+import type { Endpoints } from "./client";
+import { VezaError } from "./errors";
+
+/** What a server says about itself at `GET /veza.json`. */
+export interface Discovery extends Endpoints {
+  development?: boolean;
+  version?: string;
+}
+
+/** Asks a server where its transports are. `origin` is the page's own by default. */
+export async function discover(origin = ""): Promise<Discovery> {
+  const response = await fetch(`${origin}/veza.json`, { cache: "no-store" });
+  if (!response.ok) throw new VezaError("unavailable", `veza.json answered ${response.status}.`, true);
+  return (await response.json()) as Discovery;
+}
