@@ -1,0 +1,67 @@
+// Builds dist/ from the sources. The same sources give the same bytes, so `--check` can tell whether the committed
+// dist/ is what they build.
+import { createHash } from "node:crypto";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { build } from "esbuild";
+
+const OUT = "dist";
+/** A page that is larger than this has grown by mistake. Bytes. */
+const APP_BYTES_MAX = 128 * 1024;
+
+const bundle = async (entry, loader) => {
+  const { outputFiles } = await build({
+    entryPoints: [entry],
+    bundle: true,
+    minify: true,
+    write: false,
+    format: "esm",
+    target: ["chrome123", "firefox120", "safari17.5"],
+    legalComments: "none",
+    charset: "utf8",
+    plugins: [pureEnums],
+    ...loader,
+  });
+  return outputFiles[0].contents;
+};
+
+// The protobuf runtime carries the enums of descriptor.proto, which nothing here reads; their generated form hides
+// that from the bundler. Marking them as free of side effects leaves them out.
+const pureEnums = {
+  name: "pure-enums",
+  setup(plugin) {
+    plugin.onLoad({ filter: /wkt[\\/]gen[\\/].*|descriptor_pb\.js$/ }, ({ path }) => {
+      const source = readFileSync(path, "utf8");
+      const contents = source.replace(
+        /export var (\w+);\n\(function \(\1\) \{\n([\s\S]*?)\n\}\)\(\1 \|\| \(\1 = \{\}\)\);/g,
+        "export const $1 = /*@__PURE__*/ (function ($1) {\n$2\nreturn $1;\n})({});",
+      );
+      return { contents, loader: "js" };
+    });
+  },
+};
+
+const files = new Map([
+  ["index.html", readFileSync("public/index.html")],
+  ["icon.svg", readFileSync("public/icon.svg")],
+  ["app.js", await bundle("src/app/main.ts")],
+  ["style.css", await bundle("src/app/style.css")],
+]);
+
+const hash = (bytes) => createHash("sha256").update(bytes).digest("hex").slice(0, 16);
+for (const [name, bytes] of files) console.log(`${name.padEnd(12)} ${String(bytes.length).padStart(7)} bytes  ${hash(bytes)}`);
+if (files.get("app.js").length > APP_BYTES_MAX) throw new Error(`app.js is larger than ${APP_BYTES_MAX} bytes`);
+
+if (process.argv.includes("--check")) {
+  const there = readdirSync(OUT).sort().join();
+  const wanted = [...files.keys()].sort().join();
+  const stale = [...files].filter(([name, bytes]) => there !== wanted || !readFileSync(`${OUT}/${name}`).equals(Buffer.from(bytes)));
+  if (stale.length > 0) {
+    console.error(`dist/ is not what the sources build (${stale.map(([name]) => name).join(", ")}): run \`npm run build\` and commit it`);
+    process.exit(1);
+  }
+  console.log("dist/ is what the sources build");
+} else {
+  rmSync(OUT, { recursive: true, force: true });
+  mkdirSync(OUT);
+  for (const [name, bytes] of files) writeFileSync(`${OUT}/${name}`, bytes);
+}

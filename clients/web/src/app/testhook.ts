@@ -1,0 +1,48 @@
+import type { Client, Room } from "../sdk/index";
+import type { LogView } from "./logview";
+
+/** What an end-to-end test may look at: plain values only, so that it can cross from the page to the test. */
+export interface Snapshot {
+  user: string;
+  state: string;
+  transport: string | undefined;
+  rttMs: number | undefined;
+  room: string | undefined;
+  roomState: string | undefined;
+  title: string | undefined;
+  /** The loaded log of the shown room, ascending. */
+  messages: { seq: number; epoch: string; author: string; body: string; cmid: string; atMs: number }[];
+  pending: { cmid: string; body: string; state: string }[];
+  present: readonly string[];
+  presentTotal: number;
+  typing: readonly string[];
+  unacknowledged: number;
+  /** Message nodes in the DOM. */
+  rendered: number;
+  hasOlder: boolean;
+}
+
+/** Puts `window.veza` there. */
+export function exposeForTests(client: Client, shown: () => Room | undefined, log: LogView): void {
+  const snapshot = (): Snapshot => {
+    const room = shown();
+    return {
+      user: client.me,
+      state: client.status.state,
+      transport: client.status.state === "online" ? client.status.transport : undefined,
+      rttMs: client.rttMs,
+      room: room?.id,
+      roomState: room?.state,
+      title: room?.title,
+      messages: (room?.messages ?? []).map(({ seq, epoch, author, body, cmid, atMs }) => ({ seq, epoch: String(epoch), author, body, cmid, atMs })),
+      pending: (room?.pending ?? []).map(({ cmid, body, state }) => ({ cmid, body, state })),
+      present: room?.people.present ?? [],
+      presentTotal: room?.people.total ?? 0,
+      typing: room?.people.typing ?? [],
+      unacknowledged: client.unacknowledged,
+      rendered: log.rendered,
+      hasOlder: room?.hasOlder ?? false,
+    };
+  };
+  Object.defineProperty(window, "veza", { configurable: true, value: { client, snapshot } });
+}
