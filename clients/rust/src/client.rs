@@ -267,3 +267,6 @@ impl Client {
 pub fn new_cmid() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
+
+#[cfg(test)]
+mod tests;

@@ -447,3 +447,6 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

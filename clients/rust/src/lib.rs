@@ -42,6 +42,9 @@ mod server;
 mod target;
 mod trust;
 
+#[cfg(test)]
+mod peer;
+
 pub use client::{Client, Config, Events, TokenSource, new_cmid};
 pub use connection::{Connection, Options, Pushes};
 pub use endpoints::{EndpointOptions, Endpoints};
