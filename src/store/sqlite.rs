@@ -9,6 +9,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use std::fs::File;
 use std::future::Future;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -34,6 +35,7 @@ pub struct SqliteStore {
     writer: Mutex<Writer>,
     readers: SqlitePool,
     timeout: Duration,
+    claim: File,
 }
 
 /// The connection that writes. It is taken out for the time of a commit, so that one which failed or was given up in
@@ -51,14 +53,15 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError::Damaged`] for a file that is not ours or of a newer version, [`StoreError::Unavailable`] for one
-    /// that cannot be opened or will not be durable.
+    /// that cannot be opened, is used by another server, or will not be durable.
     pub async fn open(path: &Path, readers: u32, timeout: Duration) -> Result<Self, StoreError> {
         connect::create(path)?;
+        let claim = connect::claim(path)?;
         let options = connect::options(path, timeout);
         let mut writer = connect::writer(&options).await?;
         connect::migrate(&mut writer).await?;
         let readers = connect::readers(&options, readers, timeout).await?;
-        Ok(Self { options, writer: Mutex::new(Writer::Idle(writer)), readers, timeout })
+        Ok(Self { options, writer: Mutex::new(Writer::Idle(writer)), readers, timeout, claim })
     }
 
     async fn commit_once(&self, batch: &[Write]) -> Result<Vec<Written>, StoreError> {
@@ -140,6 +143,9 @@ impl Store for SqliteStore {
                 && let Err(error) = connection.close().await
             {
                 tracing::warn!(%error, "the database did not close cleanly; its log is folded in at the next start");
+            }
+            if let Err(error) = self.claim.unlock() {
+                tracing::warn!(%error, "the claim on the database ends with the process");
             }
         }
         .boxed()

@@ -60,7 +60,7 @@ pub struct Writer {
     /// Taken from the queue, and too large for the batch that was being gathered.
     held: Option<Job>,
     timeout: Duration,
-    gauges: Gauges,
+    meters: Meters,
 }
 
 /// Queues writes. Cheap to clone.
@@ -78,7 +78,7 @@ struct Job {
     reply: Reply,
 }
 
-struct Gauges {
+struct Meters {
     waiting: Gauge,
     commit_seconds: Histogram,
 }
@@ -88,10 +88,10 @@ impl Writer {
     pub fn new(store: Arc<dyn Store>, timeout: Duration) -> (Self, WriterHandle) {
         let (sender, queue) = mpsc::channel(QUEUED_WRITES_MAX);
         let queued_bytes = Arc::new(AtomicUsize::new(0));
-        let gauges = Gauges { waiting: declared::commit_queue(), commit_seconds: declared::commit_seconds() };
+        let meters = Meters { waiting: declared::commit_queue(), commit_seconds: declared::commit_seconds() };
         let handle =
-            WriterHandle { queue: sender, queued_bytes: Arc::clone(&queued_bytes), waiting: gauges.waiting.clone() };
-        (Self { store, queue, queued_bytes, held: None, timeout, gauges }, handle)
+            WriterHandle { queue: sender, queued_bytes: Arc::clone(&queued_bytes), waiting: meters.waiting.clone() };
+        (Self { store, queue, queued_bytes, held: None, timeout, meters }, handle)
     }
 
     /// Commits until `stop` is cancelled or every handle is gone; then finishes what is queued, at most for the
@@ -130,7 +130,7 @@ impl Writer {
 
     fn left_the_queue(&self, job: &Job) {
         self.queued_bytes.fetch_sub(job.bytes, Ordering::Relaxed);
-        self.gauges.waiting.decrement(1);
+        self.meters.waiting.decrement(1);
     }
 
     async fn commit(&mut self, first: Job) {
@@ -141,7 +141,7 @@ impl Writer {
         let span = tracing::info_span!("commit", writes = writes.len(), bytes);
         let begun = Instant::now();
         let result = self.store.commit(&writes).instrument(span).await.and_then(|written| complete(&writes, written));
-        self.gauges.commit_seconds.record(begun.elapsed());
+        self.meters.commit_seconds.record(begun.elapsed());
         declared::commits_total(outcome(&result)).increment(1);
         match result {
             Ok(written) => {
@@ -232,13 +232,17 @@ fn outcome(result: &Result<Vec<Written>, StoreError>) -> &'static str {
 }
 
 fn count(writes: &[Write]) {
-    for write in writes {
-        let kind = match write {
-            Write::Append { .. } => "append",
-            Write::CreateRoom { .. } => "create_room",
-            Write::AddMember { .. } => "add_member",
-            Write::RemoveMember { .. } => "remove_member",
-        };
-        declared::committed_writes_total(kind).increment(1);
+    for kind in ["append", "create_room", "add_member", "remove_member"] {
+        let written = writes.iter().filter(|write| kind_of(write) == kind).count();
+        declared::committed_writes_total(kind).increment(written as u64);
+    }
+}
+
+fn kind_of(write: &Write) -> &'static str {
+    match write {
+        Write::Append { .. } => "append",
+        Write::CreateRoom { .. } => "create_room",
+        Write::AddMember { .. } => "add_member",
+        Write::RemoveMember { .. } => "remove_member",
     }
 }

@@ -1,4 +1,4 @@
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -9,6 +9,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{ConnectOptions, SqlSafeStr, SqliteConnection};
 
 use super::super::{OpenError, StoreError};
+
+/// What the log's file may keep on disk after a burst, bytes.
+const LOG_BYTES_KEPT: &str = "67108864";
 
 /// What `PRAGMA synchronous` reads back for FULL.
 const SYNCHRONOUS_FULL: i64 = 2;
@@ -48,6 +51,23 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Claims the database for this process until the file is dropped or the process ends, however it ends. What another
+/// server committed would reach nobody here: the bus beside SQLite is inside the process.
+pub(super) fn claim(path: &Path) -> Result<File, StoreError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let failed = |why: &dyn std::fmt::Display| {
+        StoreError::Unavailable(format!("cannot claim {}: {why}", Path::new(&beside).display()))
+    };
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&beside);
+    let file = file.map_err(|error| failed(&error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(failed(&"another server is using this database")),
+        Err(TryLockError::Error(error)) => Err(failed(&error)),
+    }
+}
+
 /// What every connection has in common.
 pub(super) fn options(path: &Path, timeout: Duration) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
@@ -60,7 +80,8 @@ pub(super) fn options(path: &Path, timeout: Duration) -> SqliteConnectOptions {
 
 /// The connection that writes, after it has read back that what it commits is durable.
 pub(super) async fn writer(options: &SqliteConnectOptions) -> Result<SqliteConnection, StoreError> {
-    let mut connection = options.clone().journal_mode(SqliteJournalMode::Wal).connect().await?;
+    let options = options.clone().journal_mode(SqliteJournalMode::Wal).pragma("journal_size_limit", LOG_BYTES_KEPT);
+    let mut connection = options.connect().await?;
     let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut connection).await?;
     let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut connection).await?;
     durable(&journal, synchronous)?;

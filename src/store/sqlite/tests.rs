@@ -1,5 +1,4 @@
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
 
 use sqlx::AssertSqlSafe;
 use veza_proto::{RoomId, UserId};
@@ -130,6 +129,21 @@ async fn a_database_of_a_newer_version_is_refused() {
 }
 
 #[tokio::test]
+async fn one_server_at_a_time_uses_a_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("veza.db");
+    let first = with_lobby(&path, PATIENCE).await;
+    let error = SqliteStore::open(&path, 2, PATIENCE).await.unwrap_err();
+    assert!(error.to_string().contains("another server"), "{error}");
+    first.commit(&[say("lobby", "alice", "c1", "hello")]).await.unwrap();
+    first.close().await;
+    let second = open(&path).await;
+    assert_eq!(log(&second).await.len(), 1);
+    drop(second);
+    open(&path).await;
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_database_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("veza.db");
@@ -173,7 +187,7 @@ async fn a_full_disk_writes_nothing_and_recovers() {
 async fn a_locked_database_is_unavailable_in_time() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("veza.db");
-    let store = with_lobby(&path, Duration::from_millis(200)).await;
+    let store = with_lobby(&path, Duration::from_secs(1)).await;
     let mut other = connect::writer(&connect::options(&path, PATIENCE)).await.unwrap();
     sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
     for _ in 0..2 {
@@ -183,7 +197,6 @@ async fn a_locked_database_is_unavailable_in_time() {
     assert!(log(&store).await.is_empty(), "readers are not disturbed");
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
 
-    let store = Arc::new(store);
     let written = store.commit(&[say("lobby", "alice", "c1", "hello")]).await.unwrap();
     assert_eq!(appended(&written[0]).seq, 1);
 }

@@ -12,6 +12,8 @@ use crate::store::contract::{appended, create, say};
 use crate::store::{Anchor, MemoryStore, MessageRecord, RoomRecord};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Long enough that a busy machine does not spend it between two lines of a story.
+const SHORT: Duration = Duration::from_millis(800);
 
 /// A store whose commits wait for a permit and may be told to fail; it remembers the size of every batch.
 struct Gate {
@@ -278,12 +280,12 @@ async fn a_refused_write_does_not_fail_its_batch() {
 
 #[tokio::test]
 async fn a_write_that_waited_too_long_is_not_written() {
-    let mut scene = Scene::new(Duration::from_millis(50)).await;
+    let mut scene = Scene::new(SHORT).await;
     scene.run();
     let first = scene.say(1);
     scene.first_commit_begins().await;
     let late = [scene.say(2), scene.say(3)];
-    tokio::time::sleep(Duration::from_millis(60)).await;
+    tokio::time::sleep(SHORT * 5 / 4).await;
     let in_time = scene.say(4);
     scene.open_gate();
     assert_eq!(seq(first).await, 1);
@@ -313,7 +315,7 @@ async fn a_stop_finishes_what_is_queued() {
 
 #[tokio::test]
 async fn a_stop_is_bounded_and_answers_the_rest() {
-    let mut scene = Scene::new(Duration::from_millis(50)).await;
+    let mut scene = Scene::new(SHORT).await;
     scene.run();
     let first = scene.say(1);
     scene.first_commit_begins().await;
@@ -322,7 +324,7 @@ async fn a_stop_is_bounded_and_answers_the_rest() {
     // The first commit ends, the second never does within the bound.
     scene.gate.permits.add_permits(1);
     assert_eq!(seq(first).await, 1);
-    tokio::time::sleep(Duration::from_millis(70)).await;
+    tokio::time::sleep(SHORT * 5 / 4).await;
     scene.open_gate();
     scene.tasks.wait().await;
     let after: Vec<_> = queued.split_off(512);
