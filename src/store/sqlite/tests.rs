@@ -233,6 +233,26 @@ async fn a_closed_store_says_so() {
     assert!(store.check().await.is_err());
 }
 
+#[tokio::test]
+async fn reads_are_counted_by_kind_and_outcome() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let _local = ::metrics::set_default_local_recorder(&recorder);
+    let dir = tempfile::tempdir().unwrap();
+    let store = with_lobby(&dir.path().join("veza.db"), PATIENCE).await;
+    log(&store).await;
+    store.close().await;
+    store.check().await.unwrap_err();
+    let shown = recorder.handle().render();
+    for line in [
+        "veza_store_reads_total{kind=\"room\",outcome=\"ok\"} 1",
+        "veza_store_reads_total{kind=\"messages\",outcome=\"ok\"} 1",
+        "veza_store_reads_total{kind=\"check\",outcome=\"failed\"} 1",
+        "veza_store_read_seconds_count{kind=\"messages\"} 1",
+    ] {
+        assert!(shown.contains(line), "{line} in {shown}");
+    }
+}
+
 fn database(url: &str) -> config::Database {
     config::Database { url: config::Secret::new(url), pool_size: 100, timeout: PATIENCE }
 }

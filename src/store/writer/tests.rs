@@ -348,3 +348,32 @@ async fn it_ends_when_nobody_can_ask_any_more() {
     tasks.wait().await;
     assert_eq!(seq(last).await, 1);
 }
+
+#[tokio::test]
+async fn commits_and_writes_are_counted() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    let mut scene = Scene::new(PATIENCE).await;
+    *scene.gate.fail.lock().unwrap() = vec![StoreError::Full("full".into())];
+    scene.open_gate();
+    let waiting = [scene.say(1), scene.say(2)];
+    let shown = recorder.handle();
+    assert!(shown.render().contains("veza_commit_queue 2"), "{}", shown.render());
+    scene.run();
+    for answer in waiting {
+        answer.await.unwrap().unwrap_err();
+    }
+    for cmid in 3..=5 {
+        seq(scene.say(cmid)).await;
+    }
+    let shown = shown.render();
+    for line in [
+        "veza_commits_total{outcome=\"full\"} 1",
+        "veza_commits_total{outcome=\"ok\"} 3",
+        "veza_committed_writes_total{kind=\"append\"} 3",
+        "veza_commit_queue 0",
+        "veza_commit_seconds_count 4",
+    ] {
+        assert!(shown.contains(line), "{line} in {shown}");
+    }
+}
