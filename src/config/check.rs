@@ -53,10 +53,13 @@ pub(super) fn is_loopback_origin(origin: &str) -> bool {
 pub(super) fn otlp_endpoint(text: &str) -> Result<String, String> {
     const WANTED: &str = "write http://host:4318 (OTLP over HTTP) or http://host:14268/api/traces";
     let uri: Uri = text.parse().map_err(|_| WANTED.to_owned())?;
-    let scheme = match uri.scheme_str() {
-        Some(scheme @ ("http" | "https")) => scheme,
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some("https") => {
+            return Err("spans go out without TLS; name a collector on this machine or network by http".into());
+        }
         Some(_) | None => return Err(WANTED.into()),
-    };
+    }
     let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
     if authority.contains('@') {
         return Err("a user or password in the address would be seen in logs; leave it out".into());
@@ -69,10 +72,10 @@ pub(super) fn otlp_endpoint(text: &str) -> Result<String, String> {
         (Some(4317), _) => {
             Err("4317 is OTLP over gRPC, which is not spoken here; use port 4318 (OTLP over HTTP)".into())
         }
-        (Some(14268), "" | "/api/traces" | "/v1/traces") => Ok(format!("{scheme}://{host}:4318/v1/traces")),
+        (Some(14268), "" | "/api/traces" | "/v1/traces") => Ok(format!("http://{host}:4318/v1/traces")),
         (_, "/api/traces") => Err("only port 14268 has /api/traces; for OTLP over HTTP write http://host:4318".into()),
-        (_, "" | "/v1/traces") => Ok(format!("{scheme}://{authority}/v1/traces")),
-        (_, path) if path.ends_with("/v1/traces") => Ok(format!("{scheme}://{authority}{path}")),
+        (_, "" | "/v1/traces") => Ok(format!("http://{authority}/v1/traces")),
+        (_, path) if path.ends_with("/v1/traces") => Ok(format!("http://{authority}{path}")),
         (_, _) => Err("the path must be empty or end with /v1/traces".into()),
     }
 }
@@ -224,7 +227,7 @@ mod tests {
             ("http://jaeger:4318/", "http://jaeger:4318/v1/traces"),
             ("http://jaeger:4318/v1/traces", "http://jaeger:4318/v1/traces"),
             ("http://127.0.0.1:39999/v1/traces", "http://127.0.0.1:39999/v1/traces"),
-            ("https://otlp.example/tenant/v1/traces", "https://otlp.example/tenant/v1/traces"),
+            ("http://otlp.example/tenant/v1/traces", "http://otlp.example/tenant/v1/traces"),
         ] {
             assert_eq!(otlp_endpoint(given), Ok(taken.into()), "{given}");
         }
@@ -233,6 +236,7 @@ mod tests {
     #[test]
     fn grpc_and_other_addresses_are_refused_with_a_hint() {
         assert!(otlp_endpoint("http://jaeger:4317").unwrap_err().contains("4318"));
+        assert!(otlp_endpoint("https://otlp.example/v1/traces").unwrap_err().contains("without TLS"));
         for bad in
             ["jaeger:4318", "udp://jaeger:6831", "http://u:p@jaeger:4318", "http://j:4318/x", "http://j:4318?a=b"]
         {

@@ -89,6 +89,8 @@ declare! {
     counter auth_total(outcome) "Tokens checked: ok, expired, invalid, revoked, not_yet_valid.";
     counter certificate_reloads_total(outcome) "Certificates reloaded or renewed: ok, failed.";
     gauge certificate_expires_seconds() "When the current certificate ends, seconds since 1970-01-01 UTC.";
+    counter spans_exported_total(outcome) "Spans sent to the collector: ok, failed.";
+    gauge build_info(service, version, environment) "Always 1; its labels say what runs.";
     gauge process_resident_bytes() "Resident memory of this process.";
     gauge process_cpu_seconds() "CPU time this process has used.";
     gauge process_open_descriptors() "File descriptors this process holds.";
