@@ -77,7 +77,7 @@ impl Source {
         }
     }
 
-    pub(super) fn set(&mut self, name: String, value: String, origin: Origin) {
+    fn set(&mut self, name: String, value: String, origin: Origin) {
         if !value.is_empty() {
             self.values.insert(name, (value, origin));
         }
@@ -102,13 +102,20 @@ impl Source {
     }
 }
 
-impl<K: Into<String>, V: Into<String>, const N: usize> From<[(K, V); N]> for Source {
-    fn from(pairs: [(K, V); N]) -> Self {
+/// As if it were the environment.
+impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Source {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
         let mut source = Self::default();
         for (name, value) in pairs {
             source.set(name.into(), value.into(), Origin::Environment);
         }
         source
+    }
+}
+
+impl<K: Into<String>, V: Into<String>, const N: usize> From<[(K, V); N]> for Source {
+    fn from(pairs: [(K, V); N]) -> Self {
+        pairs.into_iter().collect()
     }
 }
 

@@ -8,11 +8,7 @@ use super::*;
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
 fn read_pairs(pairs: Pairs<'_>) -> Result<Loaded, Problems> {
-    let mut source = Source::default();
-    for (name, value) in pairs {
-        source.set((*name).into(), (*value).into(), Origin::Environment);
-    }
-    read(&source)
+    read(&pairs.iter().copied().collect())
 }
 
 /// The one problem that is expected.

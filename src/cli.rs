@@ -1,0 +1,307 @@
+//! The command line: what `veza` can be asked, and its exit codes.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::io::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{Args, Parser, Subcommand};
+use futures_util::future::BoxFuture;
+use veza_proto::UserId;
+
+use crate::auth::Auth;
+use crate::config::{self, Config, Loaded, Source};
+use crate::telemetry::Telemetry;
+
+/// All went well.
+pub const EXIT_OK: u8 = 0;
+/// Something failed while it was done.
+pub const EXIT_FAILED: u8 = 1;
+/// Wrong arguments or a wrong configuration: nothing was begun.
+pub const EXIT_CONFIGURATION: u8 = 2;
+
+/// How long the runtime's last tasks and blocking calls may take when everything else has ended.
+const RUNTIME_END: Duration = Duration::from_secs(1);
+
+/// What goes wrong in a command, told to the terminal with all its causes.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// Real-time server of the Veza music platform: chat over WebTransport, QUIC and WebSocket.
+#[derive(Debug, Parser)]
+#[command(name = "veza", version, after_help = "Everything is configured by the environment; see `veza config`.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server (what `veza` without a command does)
+    Serve,
+    /// Show the effective configuration, secrets masked
+    Config(ConfigArguments),
+    /// Make a token for a user; needs a private key, which development has by itself
+    Token(TokenArguments),
+}
+
+#[derive(Debug, Args)]
+struct ConfigArguments {
+    /// Print the documentation of every variable as a Markdown table instead
+    #[arg(long)]
+    markdown: bool,
+}
+
+#[derive(Debug, Args)]
+struct TokenArguments {
+    /// The user's id
+    #[arg(long, value_parser = |text: &str| UserId::parse(text).map_err(|why| why.to_string()))]
+    user: UserId,
+    /// How long the token is good for: 90s, 15m, 1h, 7d
+    #[arg(long, default_value = "1h", value_parser = parse_duration)]
+    ttl: Duration,
+}
+
+/// Where a command writes: results to `out`, everything else to `err`.
+pub struct Terminal<'a> {
+    pub out: &'a mut dyn Write,
+    pub err: &'a mut dyn Write,
+}
+
+/// Does what `arguments` (with the program's name first) ask and returns the exit code. `serve` runs the server until
+/// it is told to stop.
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    source: &Source,
+    terminal: &mut Terminal<'_>,
+    serve: impl FnOnce(Config) -> BoxFuture<'static, Result<(), Failure>>,
+) -> u8 {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(answer) => return usage(&answer, terminal),
+    };
+    let done = match arguments.command.unwrap_or(Command::Serve) {
+        Command::Config(ConfigArguments { markdown: true }) => {
+            say(terminal.out, &config::markdown());
+            Ok(())
+        }
+        Command::Config(ConfigArguments { markdown: false }) => show(source, terminal),
+        Command::Token(arguments) => token(&arguments, source, terminal),
+        Command::Serve => load(source).and_then(|loaded| run_server(loaded, serve)),
+    };
+    match done {
+        Ok(()) => EXIT_OK,
+        Err(Ended::Configuration(problems)) => {
+            say(terminal.err, &format!("error: {problems}\n"));
+            EXIT_CONFIGURATION
+        }
+        Err(Ended::Failed(failure)) => {
+            say(terminal.err, &format!("error: {}\n", with_causes(failure.as_ref())));
+            EXIT_FAILED
+        }
+    }
+}
+
+/// Why a command did not do what it was asked.
+enum Ended {
+    Configuration(config::Problems),
+    Failed(Failure),
+}
+
+impl<E: Into<Failure>> From<E> for Ended {
+    fn from(failure: E) -> Self {
+        Ended::Failed(failure.into())
+    }
+}
+
+fn load(source: &Source) -> Result<Loaded, Ended> {
+    Config::read(source).map_err(Ended::Configuration)
+}
+
+fn show(source: &Source, terminal: &mut Terminal<'_>) -> Result<(), Ended> {
+    let Loaded { warnings, shown, .. } = load(source)?;
+    say(terminal.out, &config::table(&shown));
+    for warning in warnings {
+        say(terminal.err, &format!("warning: {warning}\n"));
+    }
+    Ok(())
+}
+
+fn token(arguments: &TokenArguments, source: &Source, terminal: &mut Terminal<'_>) -> Result<(), Ended> {
+    let Loaded { config, .. } = load(source)?;
+    let auth = Auth::load(&config.auth, config.environment, &config.data_dir)?;
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+    let token = auth.issue(&arguments.user, arguments.ttl, u64::try_from(now_ms)?)?;
+    say(terminal.out, &format!("{token}\n"));
+    Ok(())
+}
+
+fn run_server(
+    loaded: Loaded,
+    serve: impl FnOnce(Config) -> BoxFuture<'static, Result<(), Failure>>,
+) -> Result<(), Ended> {
+    let Loaded { config, warnings, .. } = loaded;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.performance.worker_threads)
+        .max_blocking_threads(config.performance.blocking_threads)
+        .thread_name("veza")
+        .enable_all()
+        .build()?;
+    let served = runtime.block_on(async {
+        let telemetry = Telemetry::install(&config)?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let served = serve(config).await;
+        telemetry.shutdown().await;
+        served
+    });
+    runtime.shutdown_timeout(RUNTIME_END);
+    Ok(served?)
+}
+
+/// clap's own answer: help and version are results, the rest are mistakes.
+fn usage(answer: &clap::Error, terminal: &mut Terminal<'_>) -> u8 {
+    let text = answer.render().to_string();
+    if answer.use_stderr() {
+        say(terminal.err, &text);
+        EXIT_CONFIGURATION
+    } else {
+        say(terminal.out, &text);
+        EXIT_OK
+    }
+}
+
+/// A reader that went away (`veza config | head`) is no failure of ours.
+fn say(to: &mut dyn Write, text: &str) {
+    let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        // Errors that show their cause themselves would say it twice.
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// A whole number with `s`, `m`, `h` or `d`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let units = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
+    units
+        .iter()
+        .find_map(|(unit, seconds)| {
+            let number: u64 = text.strip_suffix(*unit)?.parse().ok()?;
+            number.checked_mul(*seconds).map(Duration::from_secs)
+        })
+        .ok_or_else(|| "write a whole number and s, m, h or d, like 1h".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Said {
+        code: u8,
+        out: String,
+        err: String,
+    }
+
+    fn veza(arguments: &[&str], variables: &[(&str, &str)]) -> Said {
+        let source = variables.iter().copied().collect();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let arguments = std::iter::once("veza").chain(arguments.iter().copied()).map(OsString::from);
+        let mut terminal = Terminal { out: &mut out, err: &mut err };
+        let code = run(arguments, &source, &mut terminal, |_| panic!("nobody asked to serve"));
+        Said { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
+    }
+
+    #[test]
+    fn a_token_is_all_that_stdout_holds_and_the_server_takes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = [("VEZA_DATA_DIR", dir.path().to_str().unwrap())];
+        let said = veza(&["token", "--user", "alice", "--ttl", "90s"], &data);
+        assert_eq!((said.code, said.err.as_str()), (EXIT_OK, ""));
+        let config = Config::read(&data.into()).unwrap().config;
+        let auth = Auth::load(&config.auth, config.environment, &config.data_dir).unwrap();
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        let identity = auth.verify(said.out.trim_end(), now_ms).unwrap();
+        assert_eq!(identity.user.as_str(), "alice");
+        assert!((now_ms + 80_000..=now_ms + 90_000).contains(&identity.expires_ms));
+    }
+
+    #[test]
+    fn a_token_needs_a_private_key_and_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("public.pem");
+        let public = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n\
+                      -----END PUBLIC KEY-----\n";
+        std::fs::write(&path, public).unwrap();
+        let said = veza(&["token", "--user", "alice"], &[("AUTH_KEY_FILE", path.to_str().unwrap())]);
+        assert_eq!((said.code, said.out.as_str()), (EXIT_FAILED, ""));
+        assert!(said.err.contains("issuing them needs the private key"), "{}", said.err);
+    }
+
+    #[test]
+    fn the_configuration_is_shown_without_secrets_and_warned_about() {
+        let variables = [("REDIS_URL", "redis://:hunter2@redis"), ("VEZA_DATADIR", "/x")];
+        let said = veza(&["config"], &variables);
+        assert_eq!(said.code, EXIT_OK);
+        assert!(said.out.contains("REDIS_URL") && said.out.contains("redis://***@redis"), "{}", said.out);
+        assert!(said.err.contains("did you mean VEZA_DATA_DIR?"), "{}", said.err);
+        assert!(!said.out.contains("hunter2") && !said.err.contains("hunter2"));
+    }
+
+    #[test]
+    fn the_documentation_needs_no_valid_configuration() {
+        let said = veza(&["config", "--markdown"], &[("PORT", "many")]);
+        assert_eq!((said.code, said.err.as_str()), (EXIT_OK, ""));
+        assert_eq!(said.out, config::markdown());
+    }
+
+    #[test]
+    fn a_wrong_configuration_stops_every_command_before_it_begins() {
+        for command in [&["config"][..], &["token", "--user", "alice"], &["serve"], &[]] {
+            let said = veza(command, &[("PORT", "many"), ("WS_PORT", "few")]);
+            assert_eq!((said.code, said.out.as_str()), (EXIT_CONFIGURATION, ""));
+            assert!(said.err.contains("PORT: given \"many\"") && said.err.contains("WS_PORT: given \"few\""));
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_results_and_mistakes_are_not() {
+        let said = veza(&["--version"], &[]);
+        assert_eq!((said.code, said.out.as_str()), (EXIT_OK, concat!("veza ", env!("CARGO_PKG_VERSION"), "\n")));
+        assert!(veza(&["--help"], &[]).out.contains("token"));
+        for mistake in [&["sereve"][..], &["token"], &["token", "--user", ""], &["token", "--user", "a", "--ttl", "1"]]
+        {
+            let said = veza(mistake, &[]);
+            assert_eq!((said.code, said.out.as_str()), (EXIT_CONFIGURATION, ""), "{mistake:?}");
+            assert!(!said.err.is_empty());
+        }
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("15m"), Ok(Duration::from_secs(900)));
+        assert_eq!(parse_duration("7d"), Ok(Duration::from_secs(604_800)));
+        for bad in ["", "h", "1", "-1h", "1.5h", "1w", "99999999999999999999s", "18446744073709551615d"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] std::io::Error);
+        assert_eq!(with_causes(&Outer(std::io::Error::other("inner"))), "outer: inner");
+    }
+}
