@@ -50,7 +50,7 @@ impl fmt::Display for Problems {
         for problem in &self.0 {
             writeln!(f, "  {problem}")?;
         }
-        write!(f, "`veza config` shows every variable; unset ones have a default")
+        write!(f, "`veza config --markdown` documents every variable")
     }
 }
 
