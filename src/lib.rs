@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod bus;
+pub mod chat;
 pub mod cli;
 pub mod clock;
 pub mod config;

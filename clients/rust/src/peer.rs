@@ -246,7 +246,13 @@ impl Peer {
                 let closing = Closing { code: CloseCode::Normal.code().into(), ..Closing::default() };
                 vec![Encoded::push(push::Event::Closing(closing))]
             }
-            other => panic!("the peer does not know {other:?}"),
+            other @ (Command::RefreshToken(_)
+            | Command::CreateRoom(_)
+            | Command::LeaveRoom(_)
+            | Command::ListRooms(_)
+            | Command::History(_)
+            | Command::Typing(_)
+            | Command::Unsubscribe(_)) => panic!("the peer does not know {other:?}"),
         })
     }
 

@@ -1,0 +1,362 @@
+//! `veza chat`: a terminal client, one line a message. Plain text in, plain text out, so that it also works in a pipe.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use clap::{Args, ValueEnum};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+use veza_client::proto::v1::{Delivery, ErrorCode, history};
+use veza_client::{
+    Client, Config, EndpointOptions, Endpoints, Error, Event, Events, Preference, Server, ServerError, State,
+    TokenSource, Transport, Trust,
+};
+
+mod screen;
+
+use screen::Screen;
+
+/// Messages shown when a room is entered, and by `/history` without a number.
+const HISTORY: u32 = 20;
+/// The variable that holds a token; an argument would show it to every process of the machine.
+const TOKEN_VARIABLE: &str = "VEZA_TOKEN";
+
+/// Chat in the terminal. The token comes from VEZA_TOKEN or a file; without one the development login gives it.
+#[derive(Debug, Clone, Args)]
+pub struct ChatArgs {
+    /// The room to enter; it is created if there is none.
+    #[arg(long, default_value = "lobby")]
+    pub room: String,
+    /// The name to log in with at a development server; the name of this account when left out.
+    #[arg(long)]
+    pub user: Option<String>,
+    /// The server's HTTP address.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// What carries the session; `auto` races WebTransport against WebSocket.
+    #[arg(long, value_enum, default_value_t = Carrier::Auto)]
+    pub transport: Carrier,
+    /// A file that holds the token.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// PEM of the authority that signed the server's certificate; a development server needs none.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+}
+
+/// The transports by their names on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Carrier {
+    Auto,
+    Wt,
+    Quic,
+    Ws,
+}
+
+/// Why the chat ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum ChatError {
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    #[error("{path} cannot be read: {why}")]
+    File { path: PathBuf, why: std::io::Error },
+    #[error("no token in {TOKEN_VARIABLE} or --token-file, and the server has no development login")]
+    NoToken,
+    #[error("the server ended the session: {0}")]
+    Closed(String),
+    #[error("the terminal is gone: {0}")]
+    Terminal(#[from] std::io::Error),
+}
+
+/// Runs until `/quit`, the end of the input, or until the server will not have us back.
+///
+/// # Errors
+/// See [`ChatError`].
+pub async fn run(args: ChatArgs) -> Result<(), ChatError> {
+    let server = Server::discover(&args.url).await?;
+    let trust = match &args.ca {
+        Some(path) => Trust::Authorities(read(path)?),
+        None => server.trust()?,
+    };
+    let endpoints = Endpoints::new(&EndpointOptions::new(trust)).map_err(ServerError::from)?;
+    let mut config = Config::new(endpoints, server.target(), token(&args, &server)?);
+    config.client = concat!("veza-chat/", env!("CARGO_PKG_VERSION")).into();
+    config.options.preference = args.transport.preference();
+
+    let (client, events) = Client::start(config);
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let chat = Chat { client, room: args.room, screen: Screen { colour }, asked: FuturesUnordered::new(), ended: None };
+    chat.run(events, lines()).await
+}
+
+fn token(args: &ChatArgs, server: &Server) -> Result<TokenSource, ChatError> {
+    if let Some(path) = &args.token_file {
+        let token = String::from_utf8_lossy(&read(path)?).trim().to_owned();
+        return Ok(TokenSource::fixed(token));
+    }
+    match std::env::var(TOKEN_VARIABLE) {
+        Ok(token) if !token.is_empty() => Ok(TokenSource::fixed(token)),
+        Ok(_) | Err(_) if server.is_development() => {
+            let account = || std::env::var("USER").ok().filter(|name| !name.is_empty());
+            let user = args.user.clone().or_else(account).unwrap_or_else(|| "guest".into());
+            let server = server.clone();
+            Ok(TokenSource::new(move || {
+                let (server, user) = (server.clone(), user.clone());
+                async move { server.dev_login(&user).await.map_err(|error| error.to_string()) }
+            }))
+        }
+        Ok(_) | Err(_) => Err(ChatError::NoToken),
+    }
+}
+
+fn read(path: &PathBuf) -> Result<Vec<u8>, ChatError> {
+    std::fs::read(path).map_err(|why| ChatError::File { path: path.clone(), why })
+}
+
+/// Lines of the standard input, on a thread of their own: a read that waits for Enter must not hold up the end.
+fn lines() -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel(16);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+impl Carrier {
+    fn preference(self) -> Preference {
+        match self {
+            Carrier::Auto => Preference::Auto,
+            Carrier::Wt => Preference::Only(Transport::WebTransport),
+            Carrier::Quic => Preference::Only(Transport::Quic),
+            Carrier::Ws => Preference::Only(Transport::WebSocket),
+        }
+    }
+}
+
+/// What a question to the server came to: lines to show, and perhaps the room that was entered.
+struct Answer {
+    lines: Vec<String>,
+    entered: Option<String>,
+}
+
+type Asked = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+struct Chat {
+    client: Client,
+    /// Where plain lines go.
+    room: String,
+    screen: Screen,
+    asked: FuturesUnordered<Asked>,
+    ended: Option<String>,
+}
+
+impl Chat {
+    async fn run(mut self, mut events: Events, mut lines: mpsc::Receiver<String>) -> Result<(), ChatError> {
+        self.enter(self.room.clone());
+        let mut input = true;
+        while self.ended.is_none() && (input || !self.asked.is_empty()) {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.show(event)?,
+                    None => break,
+                },
+                Some(answer) = self.asked.next() => {
+                    self.print(&answer.lines)?;
+                    self.room = answer.entered.unwrap_or(self.room);
+                }
+                line = lines.recv(), if input => match line.as_deref().map(Line::read) {
+                    Some(Line::Quit) => break,
+                    // A pipe's end: what was asked is still waited for.
+                    None => input = false,
+                    Some(line) => self.take(line)?,
+                },
+            }
+        }
+        match self.ended {
+            Some(reason) => Err(ChatError::Closed(reason)),
+            None => {
+                self.client.close().await;
+                Ok(())
+            }
+        }
+    }
+
+    fn take(&mut self, line: Line<'_>) -> Result<(), ChatError> {
+        let (client, room, screen) = (self.client.clone(), self.room.clone(), self.screen);
+        match line {
+            Line::Nothing | Line::Quit => {}
+            Line::Help => self.print(&[screen.note(HELP)])?,
+            Line::Unknown(word) => self.print(&[screen.note(&format!("no such command: {word}; {HELP}"))])?,
+            Line::Join(id) => self.enter(id.to_owned()),
+            Line::Say(body) => {
+                let body = body.to_owned();
+                self.ask(async move { client.publish(&room, body).await.map(|_stored| Vec::new()) });
+            }
+            Line::History(count) => self.ask(async move {
+                let page = client.history(&room, history::Anchor::BeforeSeq(0), count).await?;
+                Ok(page.messages.iter().map(|message| screen.past(message)).collect())
+            }),
+            Line::Rooms => self.ask(async move {
+                let list = client.rooms(false, "").await?;
+                Ok(list.rooms.iter().map(|found| screen.room(found)).collect())
+            }),
+            Line::Ping => self.ask(async move {
+                let trip = client.ping().await?;
+                Ok(vec![screen.note(&format!("{:.1} ms there and back", trip.as_secs_f64() * 1_000.0))])
+            }),
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, question: impl Future<Output = Result<Vec<String>, Error>> + Send + 'static) {
+        let screen = self.screen;
+        self.asked.push(Box::pin(async move {
+            let lines = question.await.unwrap_or_else(|error| vec![screen.warning(&error.to_string())]);
+            Answer { lines, entered: None }
+        }));
+    }
+
+    /// Joins a room, made if there is none, and shows its last messages.
+    fn enter(&mut self, id: String) {
+        let (client, screen) = (self.client.clone(), self.screen);
+        self.asked.push(Box::pin(async move {
+            match enter(&client, screen, &id).await {
+                Ok(lines) => Answer { lines, entered: Some(id) },
+                Err(error) => Answer { lines: vec![screen.warning(&error.to_string())], entered: None },
+            }
+        }));
+    }
+
+    fn show(&mut self, event: Event) -> Result<(), ChatError> {
+        let screen = self.screen;
+        let line = match event {
+            Event::Message(message) => screen.message(&message),
+            Event::Gap(hole) => screen.note(&format!(
+                "{}: messages {} to {} are missing here; /history may have them",
+                hole.room, hole.from, hole.to
+            )),
+            Event::Left { room, error } => screen.warning(&format!("{room} is gone: {}", error.message)),
+            Event::Presence(presence) => match screen.presence(&presence) {
+                Some(line) => line,
+                None => return Ok(()),
+            },
+            Event::Typing(_) | Event::Resumed { .. } => return Ok(()),
+            Event::State(State::Connecting) => return Ok(()),
+            Event::State(State::Connected { transport, user, .. }) => {
+                screen.note(&format!("connected as {user} by {}", transport.label()))
+            }
+            Event::State(State::Reconnecting { after, why }) => {
+                screen.note(&format!("{why}; next attempt in {:.1} s", after.as_secs_f64()))
+            }
+            Event::State(State::Closed { reason, .. }) => {
+                self.ended = Some(reason);
+                return Ok(());
+            }
+        };
+        self.print(&[line])
+    }
+
+    fn print(&self, lines: &[String]) -> Result<(), ChatError> {
+        let mut out = std::io::stdout().lock();
+        for line in lines {
+            writeln!(out, "{line}")?;
+        }
+        Ok(out.flush()?)
+    }
+}
+
+async fn enter(client: &Client, screen: Screen, id: &str) -> Result<Vec<String>, Error> {
+    let joined = match client.join(id, Delivery::Fast).await {
+        Err(error) if error.is(ErrorCode::NotFound) => {
+            client.create_room(id, id).await?;
+            client.join(id, Delivery::Fast).await?
+        }
+        answer => answer?,
+    };
+    let head = joined.room.as_ref().map_or(0, |room| room.head);
+    let mut lines = Vec::new();
+    if head > 0 {
+        // What comes after the head is delivered; this page ends before it.
+        let page = client.history(id, history::Anchor::BeforeSeq(head + 1), HISTORY).await?;
+        lines.extend(page.messages.iter().map(|message| screen.past(message)));
+    }
+    let present = joined.present.join(", ");
+    lines.push(screen.note(&format!("in {id} with {} ({present})", joined.present_total)));
+    Ok(lines)
+}
+
+const HELP: &str = "/join ROOM, /rooms, /history [N], /ping, /quit; every other line is said in the room";
+
+/// A line of input.
+#[derive(Debug, PartialEq, Eq)]
+enum Line<'a> {
+    Nothing,
+    Say(&'a str),
+    Join(&'a str),
+    History(u32),
+    Rooms,
+    Ping,
+    Help,
+    Quit,
+    Unknown(&'a str),
+}
+
+impl<'a> Line<'a> {
+    /// A line that begins with two slashes says one.
+    fn read(line: &'a str) -> Self {
+        let line = line.trim();
+        let Some(command) = line.strip_prefix('/').filter(|rest| !rest.starts_with('/')) else {
+            let body = line.strip_prefix('/').unwrap_or(line);
+            return if body.is_empty() { Line::Nothing } else { Line::Say(body) };
+        };
+        let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
+        match (word, rest.trim()) {
+            ("join", "") => Line::Help,
+            ("join", room) => Line::Join(room),
+            ("history", "") => Line::History(HISTORY),
+            ("history", count) => count.parse().map_or(Line::Help, Line::History),
+            ("rooms", _) => Line::Rooms,
+            ("ping", _) => Line::Ping,
+            ("help", _) => Line::Help,
+            ("quit" | "q", _) => Line::Quit,
+            _ => Line::Unknown(word),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_commands_or_words() {
+        assert_eq!(Line::read("  hello there "), Line::Say("hello there"));
+        assert_eq!(Line::read(""), Line::Nothing);
+        assert_eq!(Line::read("//shrug"), Line::Say("/shrug"));
+        assert_eq!(Line::read("/join two"), Line::Join("two"));
+        assert_eq!(Line::read("/join"), Line::Help);
+        assert_eq!(Line::read("/history"), Line::History(HISTORY));
+        assert_eq!(Line::read("/history 5"), Line::History(5));
+        assert_eq!(Line::read("/history many"), Line::Help);
+        assert_eq!(Line::read("/quit"), Line::Quit);
+        assert_eq!(Line::read("/fly"), Line::Unknown("fly"));
+    }
+
+    #[test]
+    fn arguments_are_well_formed() {
+        #[derive(clap::Parser)]
+        struct Cli {
+            #[command(flatten)]
+            chat: ChatArgs,
+        }
+        <Cli as clap::CommandFactory>::command().debug_assert();
+        let cli = <Cli as clap::Parser>::try_parse_from(["chat", "--room", "two", "--transport", "wt"]).unwrap();
+        assert_eq!((cli.chat.room.as_str(), cli.chat.transport), ("two", Carrier::Wt));
+    }
+}
