@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use veza_proto::UserId;
 
 use crate::auth::Auth;
+use crate::chat::{self, ChatArgs};
 use crate::config::{self, Config, Loaded, Source};
 use crate::telemetry::Telemetry;
 
@@ -25,6 +26,9 @@ const RUNTIME_END: Duration = Duration::from_secs(1);
 
 /// What goes wrong in a command, told to the terminal with all its causes.
 pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// The server's run, from its start to its end.
+pub type Serving = BoxFuture<'static, Result<(), Failure>>;
 
 /// Real-time server of the Veza music platform: chat over WebTransport, QUIC and WebSocket.
 #[derive(Debug, Parser)]
@@ -42,6 +46,8 @@ enum Command {
     Config(ConfigArguments),
     /// Make a token for a user; needs a private key, which development has by itself
     Token(TokenArguments),
+    /// Chat in the terminal
+    Chat(ChatArgs),
 }
 
 #[derive(Debug, Args)]
@@ -73,7 +79,7 @@ pub fn run(
     arguments: impl IntoIterator<Item = OsString>,
     source: &Source,
     terminal: &mut Terminal<'_>,
-    serve: impl FnOnce(Config) -> BoxFuture<'static, Result<(), Failure>>,
+    serve: impl FnOnce(Config) -> Serving,
 ) -> u8 {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
@@ -86,6 +92,7 @@ pub fn run(
         }
         Command::Config(ConfigArguments { markdown: false }) => show(source, terminal),
         Command::Token(arguments) => token(&arguments, source, terminal),
+        Command::Chat(arguments) => chat(arguments),
         Command::Serve => load(source).and_then(|loaded| run_server(loaded, serve)),
     };
     match done {
@@ -135,10 +142,15 @@ fn token(arguments: &TokenArguments, source: &Source, terminal: &mut Terminal<'_
     Ok(())
 }
 
-fn run_server(
-    loaded: Loaded,
-    serve: impl FnOnce(Config) -> BoxFuture<'static, Result<(), Failure>>,
-) -> Result<(), Ended> {
+fn chat(arguments: ChatArgs) -> Result<(), Ended> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let chatted = runtime.block_on(chat::run(arguments));
+    // Reading the terminal cannot be cancelled, so the runtime does not wait for it.
+    runtime.shutdown_background();
+    Ok(chatted?)
+}
+
+fn run_server(loaded: Loaded, serve: impl FnOnce(Config) -> Serving) -> Result<(), Ended> {
     let Loaded { config, warnings, .. } = loaded;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.performance.worker_threads)

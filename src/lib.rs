@@ -1,5 +1,6 @@
 //! The effects of Veza: transports, stores, threads and telemetry around the decisions of `veza-engine`.
 
+pub mod app;
 pub mod auth;
 pub mod bus;
 pub mod chat;
@@ -7,6 +8,8 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod hub;
+pub mod ops;
+mod page;
 pub mod session;
 pub mod store;
 pub mod tasks;

@@ -170,12 +170,12 @@ mod tests {
     }
 
     fn closed_with(mailbox: &Mailbox) -> Option<CloseCode> {
-        match mailbox.poll_next(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Letter::Order(order)) => match *order {
-                Order::Close { code, .. } => Some(code),
-                Order::Drain { .. } => None,
-            },
-            _ => None,
+        let Poll::Ready(Letter::Order(order)) = mailbox.poll_next(&mut Context::from_waker(Waker::noop())) else {
+            return None;
+        };
+        match *order {
+            Order::Close { code, .. } => Some(code),
+            Order::Drain { .. } => None,
         }
     }
 

@@ -64,7 +64,7 @@ impl Traces {
         Ok(Self { provider })
     }
 
-    /// Our own spans from `info` on, whatever `RUST_LOG` says; the exporter's HTTP client must not trace itself.
+    /// Our own spans from `debug` on, whatever `RUST_LOG` says (at `info` they cost nothing while nothing is traced); the exporter's HTTP client must not trace itself.
     pub(super) fn layer<S>(&self) -> impl Layer<S> + Send + Sync + use<S>
     where
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
@@ -73,7 +73,7 @@ impl Traces {
             .with_tracer(self.provider.tracer("veza"))
             .with_location(false)
             .with_threads(false)
-            .with_filter(Targets::new().with_target("veza", LevelFilter::INFO))
+            .with_filter(Targets::new().with_target("veza", LevelFilter::DEBUG))
     }
 
     /// Exports what is queued, for [`EXPORT_MAX`] at most.

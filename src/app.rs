@@ -1,0 +1,294 @@
+//! The one place where the parts meet: load everything, run it, drain it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use veza_engine::session::Settings;
+use veza_proto::{CloseCode, RoomId, UserId};
+
+use crate::auth::resume::ResumeKeys;
+use crate::auth::{Auth, AuthError};
+use crate::clock::Clock;
+use crate::config::{Config, Environment};
+use crate::hub::Hub;
+use crate::ops::{self, Ops};
+use crate::session::registry::Registry;
+use crate::session::{self, Meters, Node};
+use crate::store::{self, Store, Writer};
+use crate::tasks::Tasks;
+use crate::telemetry::metrics as declared;
+use crate::telemetry::{exporter, process};
+use crate::transport::admission::{Admissions, Pause};
+use crate::transport::tls::{Certificates, TlsError};
+use crate::transport::{Addresses, Door, Transports};
+use crate::{bus, page};
+
+/// Reconnects that a drain spreads out to, per second: well under what a neighbour can admit.
+const RECONNECTS_PER_SECOND: usize = 500;
+/// What a drain leaves for closing the rest.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// A server that is ready to run.
+pub struct App {
+    config: Config,
+    tasks: Tasks,
+    store: Arc<dyn Store>,
+    transports: Transports,
+    admissions: Admissions,
+    registry: Arc<Registry>,
+    metrics: Option<SocketAddr>,
+    /// Cancelled when nobody can publish any more; the writer then finishes what it has.
+    writing: CancellationToken,
+}
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the data directory {path} cannot be made: {source}")]
+    DataDirectory { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Store(#[from] store::OpenError),
+    #[error("the database does not answer: {0}")]
+    Database(#[from] store::StoreError),
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("a port cannot be bound: {0}")]
+    Bind(std::io::Error),
+    #[error("PROMETHEUS_PORT: {0}")]
+    Metrics(std::io::Error),
+}
+
+/// Loads and runs the server until it is told to stop.
+///
+/// # Errors
+/// [`StartError`], before anything is accepted.
+pub async fn serve(config: Config) -> Result<(), StartError> {
+    App::load(config).await?.run().await;
+    Ok(())
+}
+
+impl App {
+    /// Opens the database, the keys and the ports. Nothing is accepted yet.
+    ///
+    /// # Errors
+    /// The first thing that is not as it must be.
+    pub async fn load(config: Config) -> Result<Self, StartError> {
+        make_private(&config.data_dir)?;
+        let (tasks, clock) = (Tasks::new(), Clock::start());
+        let metrics = start_metrics(&config, &tasks).await?;
+        let store = store::open(&config.database, &config.data_dir).await?;
+        let bus = bus::open(&config.redis);
+        let auth = Auth::load(&config.auth, config.environment, &config.data_dir)?;
+        let resume = ResumeKeys::load(&config.data_dir)?;
+        let certificates = Certificates::load(&config.tls, &config.data_dir, SystemTime::now())?;
+        let limits = &config.limits;
+        let admissions = Admissions::new(config.performance.max_connections, limits.connections_per_address);
+        let registry = Registry::new(limits.connections_per_user);
+
+        let (writer, handle) = Writer::new(Arc::clone(&store), config.database.timeout);
+        let writing = CancellationToken::new();
+        tasks.spawn("writer", writer.run(writing.clone()));
+        let workers = config.performance.worker_threads;
+        let hub = Hub::start(Arc::clone(&store), handle, Arc::clone(&bus), workers, clock, &tasks);
+        if config.environment == Environment::Development {
+            let (lobby, system) = (RoomId::parse("lobby"), UserId::parse("veza"));
+            let (lobby, system) = (lobby.expect("a valid id"), system.expect("a valid id"));
+            hub.ensure_room(lobby, "Lobby", system).await?;
+        }
+
+        let memory = process::watch(&tasks, config.performance.memory_limit_bytes);
+        let guard = ops::guard_memory(memory, admissions.clone(), Arc::clone(&registry), tasks.token());
+        tasks.spawn("memory-guard", guard);
+        tasks.spawn("auth-keys", auth.clone().maintain(tasks.token()));
+        tasks.spawn("certificates", Arc::clone(&certificates).maintain(tasks.token()));
+
+        let node = Arc::new(Node {
+            hub,
+            auth: Arc::new(auth.clone()),
+            resume,
+            registry: Arc::clone(&registry),
+            admissions: admissions.clone(),
+            settings: Arc::new(settings(&config)),
+            clock,
+            meters: Meters::new(),
+        });
+        let site = Arc::new(Ops {
+            environment: config.environment,
+            version: config.version.clone(),
+            public_url: config.network.public_url.clone(),
+            store: Arc::clone(&store),
+            bus,
+            auth,
+            certificates: Arc::clone(&certificates),
+            admissions: admissions.clone(),
+            registry: Arc::clone(&registry),
+            clock,
+        });
+        let door = door(node, tasks.clone());
+        let transports =
+            Transports::bind(&config, &certificates, admissions.clone(), site, page::FILES, door, tasks.clone())
+                .map_err(StartError::Bind)?;
+        Ok(Self { config, tasks, store, transports, admissions, registry, metrics, writing })
+    }
+
+    /// Where the listeners are.
+    pub fn addresses(&self) -> Addresses {
+        self.transports.addresses()
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains.
+    pub async fn run(self) {
+        self.announce();
+        let Self { config, tasks, store, transports, admissions, registry, writing, metrics: _ } = self;
+        let (mut stop, accepting) = (Stop::new(), CancellationToken::new());
+        tasks.spawn("transports", transports.run(accepting.clone()));
+        stop.asked().await;
+        drain(&admissions, &registry, config.limits.drain_grace, &mut stop).await;
+        accepting.cancel();
+        writing.cancel();
+        if let Err(unfinished) = tasks.shutdown(CLOSE_WITHIN + config.database.timeout).await {
+            tracing::warn!(%unfinished, "not everything ended in time");
+        }
+        store.close().await;
+        tracing::info!("stopped");
+    }
+
+    /// Tells where everything is: to people in development, to the log always.
+    fn announce(&self) {
+        let addresses = self.transports.addresses();
+        tracing::info!(
+            http = %addresses.http,
+            webtransport = %addresses.webtransport,
+            websocket = %addresses.websocket,
+            websocket_tls = addresses.websocket_tls,
+            metrics = self.metrics.map(tracing::field::display),
+            "listening"
+        );
+        if self.config.environment == Environment::Development {
+            greet(&self.config, addresses, self.metrics);
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the greeting is for the person who started the server")]
+fn greet(config: &Config, addresses: Addresses, metrics: Option<SocketAddr>) {
+    let scheme = if addresses.websocket_tls { "wss" } else { "ws" };
+    let data = config.data_dir.display();
+    println!();
+    println!("  Veza {} is ready. Open  http://localhost:{}", config.version, addresses.http.port());
+    println!();
+    println!("  WebTransport  https://127.0.0.1:{}/wt  (UDP; also QUIC veza/1)", addresses.webtransport.port());
+    println!("  WebSocket     {scheme}://127.0.0.1:{}/ws", addresses.websocket.port());
+    if let Some(metrics) = metrics {
+        println!("  Metrics       http://127.0.0.1:{}/metrics", metrics.port());
+    }
+    println!("  Data          {data}");
+    println!();
+}
+
+/// Stops admitting, sends everybody away at their own time, waits for them, closes the rest. A second signal shortens it.
+async fn drain(admissions: &Admissions, registry: &Registry, grace: Duration, stop: &mut Stop) {
+    admissions.pause(Pause::Draining);
+    declared::draining().set(1.0);
+    let sessions = registry.len();
+    let wait = grace.saturating_sub(CLOSE_WITHIN);
+    let spread = Duration::from_secs_f64(sessions as f64 / RECONNECTS_PER_SECOND as f64).min(wait);
+    tracing::info!(sessions, ?spread, "draining");
+    registry.drain(|_| spread.mul_f64(rand::random::<f64>()));
+    tokio::select! {
+        () = empty(registry) => {}
+        () = tokio::time::sleep(wait) => {}
+        () = stop.asked() => tracing::info!("told again: the rest is closed now"),
+    }
+    registry.close_all(CloseCode::Draining, "the server restarts");
+    let closed = tokio::time::timeout(CLOSE_WITHIN, empty(registry)).await;
+    if closed.is_err() {
+        tracing::warn!(sessions = registry.len(), "sessions did not end in time");
+    }
+}
+
+async fn empty(registry: &Registry) {
+    while !registry.is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The signals that ask a server to stop.
+struct Stop {
+    terminate: Option<Signal>,
+    interrupt: Option<Signal>,
+}
+
+impl Stop {
+    fn new() -> Self {
+        let listen = |kind, name| match signal(kind) {
+            Ok(listener) => Some(listener),
+            Err(error) => {
+                tracing::error!(%error, name, "a signal cannot be listened to; only SIGKILL will stop this server by it");
+                None
+            }
+        };
+        Self {
+            terminate: listen(SignalKind::terminate(), "SIGTERM"),
+            interrupt: listen(SignalKind::interrupt(), "SIGINT"),
+        }
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            () = heard(self.terminate.as_mut()) => {}
+            () = heard(self.interrupt.as_mut()) => {}
+        }
+    }
+}
+
+async fn heard(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn door(node: Arc<Node>, tasks: Tasks) -> Door {
+    Arc::new(move |admission, link| {
+        tasks.spawn("session", session::run(Arc::clone(&node), admission, link));
+    })
+}
+
+fn settings(config: &Config) -> Settings {
+    let limits = &config.limits;
+    Settings {
+        rooms_max: limits.rooms_per_connection,
+        publish_per_second: limits.publish_per_second,
+        publish_burst: limits.publish_burst,
+        requests_per_second: limits.requests_per_second,
+        server_version: config.version.clone(),
+    }
+}
+
+async fn start_metrics(config: &Config, tasks: &Tasks) -> Result<Option<SocketAddr>, StartError> {
+    exporter::maintain(tasks);
+    if !config.monitoring.metrics {
+        return Ok(None);
+    }
+    let address = SocketAddr::new(config.network.host, config.monitoring.prometheus_port);
+    exporter::start(tasks, address).await.map(Some).map_err(StartError::Metrics)
+}
+
+/// The data directory holds keys: only its owner may look inside.
+fn make_private(path: &std::path::Path) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| StartError::DataDirectory { path: path.to_owned(), source })
+}
