@@ -1,1 +1,15 @@
+//! The server as its users meet it: the real binary, real transports, a real database.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    reason = "what does not come as it must fails the test that wanted it"
+)]
+
+mod answers;
+mod carrier;
+mod http;
+mod raw;
+mod scenarios;
+mod server;

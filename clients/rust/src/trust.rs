@@ -49,7 +49,7 @@ impl Trust {
     }
 
     /// A TLS configuration for one protocol. TLS 1.3 only: QUIC knows no other, and neither should a new client.
-    pub(crate) fn config(&self, alpn: &[&[u8]], remember: bool) -> Result<ClientConfig, TrustError> {
+    pub fn config(&self, alpn: &[&[u8]], remember: bool) -> Result<ClientConfig, TrustError> {
         let provider = Arc::new(default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])

@@ -1,0 +1,177 @@
+//! The real binary as a child process, on free ports, with a data directory of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use veza_client::{Endpoints, Server};
+
+/// A running server. Dropping it kills the process.
+pub struct Process {
+    child: Child,
+    pub http: u16,
+    pub websocket: u16,
+    pub metrics: u16,
+    pub data: PathBuf,
+    /// What it has said so far, logs and greeting.
+    said: mpsc::Receiver<String>,
+    kept: Option<tempfile::TempDir>,
+}
+
+/// How a server is to be started.
+#[derive(Default)]
+pub struct Start {
+    variables: Vec<(String, String)>,
+    data: Option<PathBuf>,
+    wrapper: Vec<String>,
+}
+
+impl Start {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn variable(mut self, name: &str, value: impl ToString) -> Self {
+        self.variables.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Uses this data directory, which the caller keeps.
+    pub fn data(mut self, path: &Path) -> Self {
+        self.data = Some(path.to_owned());
+        self
+    }
+
+    /// Runs the server under another program, such as strace.
+    pub fn under(mut self, words: &[&str]) -> Self {
+        self.wrapper = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn run(self) -> Process {
+        let kept = self.data.is_none().then(|| tempfile::tempdir().unwrap());
+        let data = self.data.clone().unwrap_or_else(|| kept.as_ref().unwrap().path().to_owned());
+        let mut words = self.wrapper.clone();
+        words.push(env!("CARGO_BIN_EXE_veza").to_owned());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).env_clear().current_dir(&data);
+        for name in ["PATH", "HOME", "LD_LIBRARY_PATH"] {
+            if let Ok(value) = std::env::var(name) {
+                command.env(name, value);
+            }
+        }
+        let defaults = [("HOST", "127.0.0.1"), ("PORT", "0"), ("WS_PORT", "0"), ("GRPC_PORT", "0")];
+        command.envs(defaults).env("PROMETHEUS_PORT", "0").env("VEZA_DATA_DIR", data.join("data"));
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let said = listen(&mut child);
+        let mut process = Process { child, http: 0, websocket: 0, metrics: 0, data, said, kept };
+        process.wait_until_it_listens();
+        process
+    }
+}
+
+impl Process {
+    pub fn start() -> Self {
+        Start::new().run()
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends SIGKILL and waits for the end.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Sends SIGTERM and waits for the end: the exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        let status = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(status.success());
+        let deadline = Instant::now() + Duration::from_secs(40);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "the server did not stop");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Everything it has said and not been asked for yet.
+    pub fn said(&self) -> Vec<String> {
+        self.said.try_iter().collect()
+    }
+
+    /// A start with the same ports and data, after [`Process::kill`].
+    pub fn again(&self) -> Start {
+        Start::new()
+            .data(&self.data)
+            .variable("PORT", self.http)
+            .variable("WS_PORT", self.websocket)
+            .variable("PROMETHEUS_PORT", self.metrics)
+    }
+
+    /// Keeps the data directory beyond this process.
+    pub fn keep_data(&mut self) -> Option<tempfile::TempDir> {
+        self.kept.take()
+    }
+
+    pub async fn describe(&self) -> (Server, Endpoints) {
+        let server = Server::discover(&self.url()).await.unwrap();
+        let endpoints = server.endpoints().unwrap();
+        (server, endpoints)
+    }
+
+    fn wait_until_it_listens(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut said = Vec::new();
+        while self.http == 0 {
+            match self.said.recv_timeout(Duration::from_millis(200)) {
+                Ok(line) => {
+                    if line.contains("listening") {
+                        let port = |name: &str| {
+                            let value = line.split(&format!("{name}=")).nth(1).unwrap_or_else(|| panic!("{line}"));
+                            let address = value.split_whitespace().next().unwrap();
+                            address.rsplit(':').next().unwrap().parse().unwrap()
+                        };
+                        (self.websocket, self.metrics) = (port("websocket"), port("metrics"));
+                        self.http = port("http");
+                    }
+                    said.push(line);
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+                Err(_) => panic!("the server did not start:\n{}", said.join("\n")),
+            }
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ended_already = self.child.kill();
+        let _ended_already = self.child.wait();
+    }
+}
+
+fn listen(child: &mut Child) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let error_sender = sender.clone();
+    std::thread::spawn(move || {
+        BufReader::new(out).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+    });
+    std::thread::spawn(move || {
+        BufReader::new(err).lines().map_while(Result::ok).try_for_each(|line| error_sender.send(line))
+    });
+    receiver
+}
