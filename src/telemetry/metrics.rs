@@ -48,7 +48,8 @@ macro_rules! declare {
 
 declare! {
     counter links_accepted_total(transport) "Connections whose transport handshake was completed.";
-    counter links_refused_total(transport, reason) "Connections refused before a session: full, address, origin, path, headers, handshake.";
+    counter links_refused_total(transport, reason) "Connections refused before a session: full, address, failed_logins, draining, shedding, pressure, origin, path, upgrade, handshake.";
+    counter first_packets_total(verdict) "First packets of QUIC connections: accept, retry, refuse, ignore.";
     counter datagrams_received_total(transport) "Datagrams received from clients.";
     counter datagrams_sent_total(transport) "Datagrams handed to the transport.";
     counter datagrams_dropped_total(transport, reason) "Datagrams not sent or not read: full, too_large, malformed, rate.";

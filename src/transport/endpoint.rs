@@ -86,6 +86,17 @@ enum Verdict {
     Ignore,
 }
 
+impl Verdict {
+    fn label(&self) -> &'static str {
+        match self {
+            Verdict::Accept(_) => "accept",
+            Verdict::Retry => "retry",
+            Verdict::Refuse(_) => "refuse",
+            Verdict::Ignore => "ignore",
+        }
+    }
+}
+
 impl Endpoints {
     /// Binds one endpoint per shard.
     ///
@@ -117,6 +128,11 @@ impl Endpoints {
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    #[cfg(test)]
+    pub(super) fn shards(&self) -> &[Endpoint] {
+        &self.shards
     }
 
     /// Accepts on every shard until the token is cancelled, then closes what is left.
@@ -182,7 +198,9 @@ impl Entrance {
     fn receive(self: &Arc<Self>, incoming: Incoming) {
         let remote = incoming.remote_address();
         let refused = |reason| metrics::links_refused_total("quic", reason).increment(1);
-        match self.judge(remote, incoming.remote_address_validated()) {
+        let verdict = self.judge(remote, incoming.remote_address_validated());
+        metrics::first_packets_total(verdict.label()).increment(1);
+        match verdict {
             Verdict::Accept(admission) => match incoming.accept() {
                 Ok(connecting) => {
                     let (this, handshake) = (self.clone(), Handshake::begin(&self.handshaking));
@@ -196,7 +214,6 @@ impl Entrance {
                 }
             },
             Verdict::Retry => {
-                refused("retry");
                 // Unvalidated addresses may always be sent a Retry; if not after all, the client is refused.
                 if let Err(error) = incoming.retry() {
                     error.into_incoming().refuse();

@@ -21,6 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
 
 use super::Addresses;
 use super::admission::Admissions;
@@ -33,6 +34,8 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection ends after this long, whatever goes on over it; nothing here takes long.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(120);
+/// For the answer that is on its way when a connection is to end.
+const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections to this listener at once, in all and from one address. They are no sessions and count apart.
 const CONNECTIONS_MAX: usize = 1024;
 const CONNECTIONS_PER_ADDRESS_MAX: usize = 128;
@@ -196,7 +199,7 @@ pub(super) fn connections() -> Admissions {
 }
 
 /// Serves one connection in whichever version of HTTP it speaks.
-pub(super) async fn serve(router: Router, stream: TcpStream, remote: SocketAddr) {
+pub(super) async fn serve(router: Router, stream: TcpStream, remote: SocketAddr, stop: CancellationToken) {
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let router = router.clone();
         async move { Ok::<_, Infallible>(answer(&router, remote, request.map(Body::new)).await) }
@@ -221,9 +224,9 @@ pub(super) async fn serve(router: Router, stream: TcpStream, remote: SocketAddr)
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,
-        () = tokio::time::sleep(CONNECTION_TIMEOUT) => {
+        _ = tokio::time::timeout(CONNECTION_TIMEOUT, stop.cancelled()) => {
             connection.as_mut().graceful_shutdown();
-            match tokio::time::timeout(ANSWER_TIMEOUT, connection).await {
+            match tokio::time::timeout(LAST_ANSWER_TIMEOUT, connection).await {
                 Ok(served) => served,
                 Err(_elapsed) => return,
             }

@@ -101,19 +101,23 @@ impl Transports {
     /// first: the HTTP listener goes on telling how it stands.
     pub async fn run(self, stop: CancellationToken) {
         let (tasks, router, connections) = (self.tasks.clone(), self.router, http::connections());
+        let stopping = stop.clone();
         let http = tcp::accept(self.http, stop.clone(), move |stream, remote| {
             // Whoever has its share of a listener for health and page loses the connection.
             let Ok(admission) = connections.try_admit(remote.ip()) else { return };
-            let router = router.clone();
+            let (router, stop) = (router.clone(), stopping.clone());
             tasks.spawn("http connection", async move {
-                http::serve(router, stream, remote).await;
+                http::serve(router, stream, remote, stop).await;
                 drop(admission);
             });
         });
-        let (tasks, websockets) = (self.tasks.clone(), self.websockets);
+        let (tasks, websockets, stopping) = (self.tasks.clone(), self.websockets, stop.clone());
         let websocket = tcp::accept(self.websocket, stop.clone(), move |stream, remote| {
-            let websockets = websockets.clone();
-            tasks.spawn("websocket connection", async move { websockets.serve(stream, remote).await });
+            let (websockets, stop) = (websockets.clone(), stopping.clone());
+            tasks.spawn("websocket connection", async move {
+                // Who is not through the door when everything ends is left outside.
+                let _ = stop.run_until_cancelled(websockets.serve(stream, remote)).await;
+            });
         });
         tokio::join!(http, websocket, self.endpoints.run(self.entrance, stop));
     }

@@ -159,6 +159,12 @@ impl Certificates {
         }
     }
 
+    /// The certificate in force, for clients in tests that are to trust it.
+    #[cfg(test)]
+    pub(super) fn leaf(&self) -> CertificateDer<'static> {
+        self.current.0.load().cert[0].clone()
+    }
+
     fn server_config(
         &self,
         versions: &[&'static rustls::SupportedProtocolVersion],

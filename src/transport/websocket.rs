@@ -109,7 +109,6 @@ impl WebSockets {
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
             .max_buf_size(HEADER_BYTES_MAX)
-            .keep_alive(false)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         match tokio::time::timeout(UPGRADE_TIMEOUT, connection).await {
@@ -214,7 +213,11 @@ impl Refused {
             refused(reason);
         }
         let body = serde_json::json!({ "error": { "code": code, "message": message } }).to_string();
-        let mut response = Response::builder().status(status).header(header::CONTENT_TYPE, "application/json");
+        // One answer for one connection: who is refused comes back by another.
+        let mut response = Response::builder()
+            .status(status)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONNECTION, "close");
         match self {
             Refused::Admission(refusal) => {
                 response = response.header(header::RETRY_AFTER, refusal.retry_after_s());

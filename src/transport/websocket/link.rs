@@ -99,9 +99,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketLink<S> {
 
     fn send(&mut self, message: Message) {
         self.unwritten += message.len();
-        // An error says that the connection is gone, which the next read tells too.
-        if Pin::new(&mut self.socket).start_send(message).is_err() {
-            self.blocked = true;
+        match Pin::new(&mut self.socket).start_send(message) {
+            Ok(()) => {}
+            Err(Error::WriteBufferFull(message)) => {
+                // Nobody makes such frames. One that is not sent must not go unnoticed.
+                tracing::error!(bytes = message.len(), "a frame is larger than the write buffer may become");
+                self.leave(WsCode::Error, "a frame was too large", Some("frame too large to send".to_owned()));
+            }
+            // The connection is gone, which the next read tells too.
+            Err(_) => self.blocked = true,
         }
     }
 
