@@ -1,6 +1,7 @@
 //! Real clients against real listeners on the loopback interface.
 
 mod doors;
+mod pressure;
 mod streams;
 mod web;
 mod websocket;
@@ -49,17 +50,34 @@ async fn house() -> House {
 }
 
 async fn house_with(change: impl FnOnce(&mut config::Config)) -> House {
-    let data = tempfile::tempdir().unwrap();
-    let mut config = configuration(data.path());
-    change(&mut config);
-    let tasks = Tasks::new();
-    let certificates = Certificates::load(&config.tls, data.path(), SystemTime::now()).unwrap();
-    let admissions = Admissions::new(config.performance.max_connections, config.limits.connections_per_address);
     let (tell, heard) = mpsc::channel(4096);
+    let tasks = Tasks::new();
     let spawner = tasks.clone();
     let door: Door = Arc::new(move |admission, link| {
         spawner.spawn("echo", echo(admission, link, tell.clone()));
     });
+    open_house(change, tasks, door, heard)
+}
+
+/// A house whose links the test drives itself.
+async fn held() -> (House, mpsc::Receiver<Box<dyn Link>>) {
+    let (give, links) = mpsc::channel(16);
+    let (_, heard) = mpsc::channel(1);
+    let door: Door = Arc::new(move |_admission, link| give.try_send(link).map_err(|_| ()).unwrap());
+    (open_house(|_| {}, Tasks::new(), door, heard), links)
+}
+
+fn open_house(
+    change: impl FnOnce(&mut config::Config),
+    tasks: Tasks,
+    door: Door,
+    heard: mpsc::Receiver<String>,
+) -> House {
+    let data = tempfile::tempdir().unwrap();
+    let mut config = configuration(data.path());
+    change(&mut config);
+    let certificates = Certificates::load(&config.tls, data.path(), SystemTime::now()).unwrap();
+    let admissions = Admissions::new(config.performance.max_connections, config.limits.connections_per_address);
     let transports =
         Transports::bind(&config, &certificates, admissions.clone(), Arc::new(Home), PAGE, door, tasks.clone())
             .unwrap();
@@ -358,12 +376,8 @@ impl Client {
     /// The code and reason the server closed with.
     async fn closed(&self) -> (u64, String) {
         let closed = tokio::time::timeout(Duration::from_secs(5), self.connection().closed()).await;
-        match closed.expect("a close") {
-            quinn::ConnectionError::ApplicationClosed(close) => {
-                (close.error_code.into_inner(), String::from_utf8(close.reason.to_vec()).unwrap())
-            }
-            other => panic!("{other}"),
-        }
+        let quinn::ConnectionError::ApplicationClosed(close) = closed.expect("a close") else { panic!("lost") };
+        (close.error_code.into_inner(), String::from_utf8(close.reason.to_vec()).unwrap())
     }
 }
 

@@ -70,23 +70,31 @@ struct Identity {
     not_after: SystemTime,
 }
 
+/// A source's current certificate, and the hashes to be told with it.
+#[derive(Debug)]
+struct Shown {
+    identity: Identity,
+    hashes: Vec<[u8; 32]>,
+}
+
 impl Certificates {
     /// Reads the configured files, or the data directory's own certificates, which are made when missing.
     ///
     /// # Errors
     /// Files that cannot be read, do not match, or have ended; a data directory that cannot be written.
     pub fn load(config: &Tls, data_dir: &Path, now: SystemTime) -> Result<Arc<Self>, TlsError> {
-        let (source, identity, hashes) = match &config.files {
+        let (source, shown) = match &config.files {
             Some(files) => {
                 let (files, identity) = Files::open(files.clone(), now)?;
-                (Source::Files(files), identity, Vec::new())
+                (Source::Files(files), Shown { identity, hashes: Vec::new() })
             }
             None => {
                 let made = SelfMade::open(data_dir.join("certs"), now)?;
-                let (identity, hashes) = made.current(now);
-                (Source::SelfMade(made), identity, hashes)
+                let shown = made.current();
+                (Source::SelfMade(made), shown)
             }
         };
+        let Shown { identity, hashes } = shown;
         let known = Known { hashes, expires: identity.not_after };
         metrics::certificate_expires_seconds().set(seconds(known.expires));
         Ok(Arc::new(Self {
@@ -138,11 +146,13 @@ impl Certificates {
     pub fn refresh(&self, now: SystemTime) -> bool {
         let changed = match &self.source {
             Source::SelfMade(made) => made.renew(now),
-            Source::Files(files) => files.reload(now).map(|new| new.map(|identity| (identity, Vec::new()))),
+            Source::Files(files) => {
+                files.reload(now).map(|new| new.map(|identity| Shown { identity, hashes: Vec::new() }))
+            }
         };
         match changed {
             Ok(None) => false,
-            Ok(Some((identity, hashes))) => {
+            Ok(Some(Shown { identity, hashes })) => {
                 let expires = identity.not_after;
                 self.current.0.store(identity.key);
                 self.known.store(Arc::new(Known { hashes, expires }));

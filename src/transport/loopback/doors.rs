@@ -233,8 +233,7 @@ async fn shown_certificate(house: &House) -> Vec<u8> {
     let endpoint = quinn::Endpoint::client(loopback(0)).unwrap();
     let config = quinn::ClientConfig::new(Arc::new(crypto));
     endpoint.connect_with(config, house.addresses.webtransport, "localhost").unwrap().await.unwrap();
-    let shown = seen.lock().unwrap().clone();
-    shown
+    std::mem::take(&mut *seen.lock().unwrap())
 }
 
 /// Notes the certificate and takes it.

@@ -64,10 +64,8 @@ async fn closed<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut Socket<S>) -> (u
 }
 
 fn status(error: tungstenite::Error) -> ::http::Response<Option<Vec<u8>>> {
-    match error {
-        tungstenite::Error::Http(response) => *response,
-        other => panic!("{other}"),
-    }
+    let tungstenite::Error::Http(response) = error else { panic!("{error}") };
+    *response
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 
-use super::{Identity, TlsError, read, write_private};
+use super::{Identity, Shown, TlsError, read, write_private};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Browsers take a certificate by its hash only if it is valid for at most 14 days.
@@ -35,9 +35,11 @@ struct Pair {
 impl SelfMade {
     pub(super) fn open(dir: PathBuf, now: SystemTime) -> Result<Self, TlsError> {
         let kept = |name: &str| {
-            load(&dir, name).inspect_err(|error| match error {
-                TlsError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {}
-                other => tracing::warn!(error = %other, "a kept certificate cannot be read; another is made"),
+            load(&dir, name).inspect_err(|error| {
+                let missing = |source: &std::io::Error| source.kind() == std::io::ErrorKind::NotFound;
+                if !matches!(error, TlsError::Io { source, .. } if missing(source)) {
+                    tracing::warn!(%error, "a kept certificate cannot be read; another is made");
+                }
             })
         };
         let current = kept("current").ok().filter(|identity| identity.not_before <= now && now < identity.not_after);
@@ -56,13 +58,12 @@ impl SelfMade {
         Ok(this)
     }
 
-    pub(super) fn current(&self, _now: SystemTime) -> (Identity, Vec<[u8; 32]>) {
-        let pair = self.pair.lock().unwrap_or_else(PoisonError::into_inner);
-        (pair.current.clone(), pair.hashes())
+    pub(super) fn current(&self) -> Shown {
+        self.pair.lock().unwrap_or_else(PoisonError::into_inner).shown()
     }
 
     /// Lets the next certificate take over when it is time. Gives what is in force then, if it changed.
-    pub(super) fn renew(&self, now: SystemTime) -> Result<Option<(Identity, Vec<[u8; 32]>)>, TlsError> {
+    pub(super) fn renew(&self, now: SystemTime) -> Result<Option<Shown>, TlsError> {
         let mut pair = self.pair.lock().unwrap_or_else(PoisonError::into_inner);
         if now + OVERLAP < pair.current.not_after {
             return Ok(None);
@@ -74,13 +75,13 @@ impl SelfMade {
             let current = make(&self.dir, "current", now)?;
             Pair { next: make_after(&self.dir, &current)?, current }
         };
-        Ok(Some((pair.current.clone(), pair.hashes())))
+        Ok(Some(pair.shown()))
     }
 }
 
 impl Pair {
-    fn hashes(&self) -> Vec<[u8; 32]> {
-        vec![self.current.hash(), self.next.hash()]
+    fn shown(&self) -> Shown {
+        Shown { identity: self.current.clone(), hashes: vec![self.current.hash(), self.next.hash()] }
     }
 }
 
