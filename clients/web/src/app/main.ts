@@ -171,6 +171,7 @@ class Page {
     this.room = room;
     this.log.show(room, room && this.reading.seqOf(room.id));
     this.composer.open(room);
+    byId("room-leave").hidden = byId("room-leave-narrow").hidden = !room;
     const people = () => showPresence(room, this.client.me);
     const state = () => {
       if (room) byId("room-title").textContent = room.title;

@@ -332,10 +332,9 @@ export class Client {
     this.upgrade = new AbortController();
     const { signal } = this.upgrade;
     for (let waitMs = UPGRADE_AFTER_MS; ; waitMs = Math.min(waitMs * UPGRADE_GROWTH, UPGRADE_CAP_MS)) {
-      const better = this.openers().filter((opener) => opener.transport === "webtransport");
-      if (better.length === 0) return;
       await sleep(this.clock, waitMs, signal);
-      if (signal.aborted) return;
+      const better = this.openers().filter((opener) => opener.transport === "webtransport");
+      if (signal.aborted || better.length === 0) return;
       const link = await race(better, this.clock, signal).catch(() => undefined);
       if (!link) continue;
       if (signal.aborted || this.session !== session) return link.close(4000, "not needed");

@@ -1,0 +1,63 @@
+// UDP does not answer: the page must be on WebSocket within two seconds. VEZA_URL=… node e2e/fallback.mjs
+import { createSocket } from "node:dgram";
+import { assert, hears, roomIsLive, run, say, transportIs } from "./browser.mjs";
+
+const LIMIT_MS = 2_000;
+
+await run("fallback", 60_000, async ({ browser, check, shot, open, figure }) => {
+  // Bound and silent, like a network that drops UDP.
+  const silent = createSocket("udp4");
+  let packets = 0;
+  silent.on("message", () => (packets += 1));
+  await new Promise((resolve) => silent.bind(0, "127.0.0.1", resolve));
+
+  // The page's policy names the server's own port; here another one is meant to be tried.
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, bypassCSP: true });
+  await context.route("**/veza.json", async (route) => {
+    const response = await route.fetch();
+    const json = await response.json();
+    await route.fulfill({ response, json: { ...json, webtransportUrl: `https://127.0.0.1:${silent.address().port}/wt` } });
+  });
+
+  const user = "alice";
+  const page = await check("on WebSocket in time", async () => {
+    const opened = await open(context, user, { room: "lobby" });
+    await transportIs(opened, "WebSocket", 15_000);
+    const ms = await opened.evaluate(() => performance.now());
+    figure("first_visit_ms", Math.round(ms));
+    assert(ms <= LIMIT_MS, `it took ${Math.round(ms)} ms from the navigation`);
+    return opened;
+  });
+  await check("UDP was really tried", async () => {
+    figure("udp_packets", packets);
+    assert(packets > 0, "no packet reached the silent port");
+  });
+  await check("chat works", async () => {
+    await roomIsLive(page);
+    const text = `By WebSocket ${Date.now().toString(36)}`;
+    await say(page, text);
+    await hears(page, text);
+  });
+  await check("the next visit does not wait for UDP at all", async () => {
+    await page.reload();
+    await transportIs(page, "WebSocket", 15_000);
+    const ms = await page.evaluate(() => performance.now());
+    figure("next_visit_ms", Math.round(ms));
+    assert(ms <= LIMIT_MS, `it took ${Math.round(ms)} ms`);
+  });
+  await roomIsLive(page);
+  await shot(page, "fallback");
+  silent.close();
+
+  // UDP is back: the remembered winner must not keep the page on WebSocket for a day.
+  await check("WebTransport is found again in the background", async () => {
+    await context.unroute("**/veza.json");
+    await page.reload();
+    await transportIs(page, "WebTransport", 25_000);
+    figure("back_on_webtransport_ms", Math.round(await page.evaluate(() => performance.now())));
+    await roomIsLive(page);
+    const text = `By WebTransport again ${Date.now().toString(36)}`;
+    await say(page, text);
+    await hears(page, text);
+  });
+});
