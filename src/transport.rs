@@ -44,7 +44,8 @@ pub trait Link: Send {
     /// Whether the lane takes one more frame now. A lane that the peer has not opened is pending until it does.
     fn poll_ready(&mut self, cx: &mut Context<'_>, lane: Lane) -> Poll<()>;
 
-    /// Starts sending a frame on a lane that is ready. On [`Lane::Bulk`] the stream ends after it.
+    /// Starts sending a frame on a lane that is ready. On [`Lane::Bulk`] the stream ends after it. A bulk stream that
+    /// brought a frame, good or bad, waits for exactly one.
     fn start_send(&mut self, lane: Lane, frame: &Encoded);
 
     /// Drives what was started; ready when the transport has taken all of it.
@@ -53,7 +54,8 @@ pub trait Link: Send {
     /// Sends without order or guarantee. Never waits.
     fn send_datagram(&mut self, frame: &Encoded) -> DatagramSent;
 
-    /// A heartbeat of the transport, where it needs one from us (WebSocket). Others do nothing.
+    /// A heartbeat of the transport, where it needs one from us (WebSocket); it goes out with the next flush. Others
+    /// do nothing.
     fn ping(&mut self);
 
     /// Lets what was started go out, then closes; at most a second.
@@ -67,7 +69,8 @@ pub enum Inbound {
     Frame { lane: Lane, frame: ClientFrame, bytes: usize },
     /// A frame by datagram.
     Datagram { frame: ClientFrame, bytes: usize },
-    /// Bytes that are no frame. When the error ends the stream the link has stopped it already.
+    /// Bytes that are no frame. When the error ends the stream the link has stopped it already: on QUIC that stream
+    /// alone, on WebSocket the whole link, which closes itself with 1009 and ends.
     Bad { lane: Lane, error: FrameError },
     /// A datagram that is no frame, or larger than allowed.
     BadDatagram { bytes: usize },

@@ -153,5 +153,25 @@ fn origins(config: &Config, http_port: u16) -> Origins {
         }
         Environment::Production => Vec::new(),
     };
-    Origins::new(config.network.allowed_origins.iter().cloned().chain(config.network.public_url.clone()).chain(own))
+    let public = config.network.public_url.as_deref().map(origin_of);
+    Origins::new(config.network.allowed_origins.iter().cloned().chain(public).chain(own))
+}
+
+/// Scheme, host and port of a URL.
+fn origin_of(url: &str) -> String {
+    let host = url.find("://").map_or(0, |scheme| scheme + 3);
+    let end = url[host..].find(['/', '?', '#']).map_or(url.len(), |path| host + path);
+    url[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::origin_of;
+
+    #[test]
+    fn the_origin_of_a_url() {
+        for url in ["https://veza.example:8443", "https://veza.example:8443/", "https://veza.example:8443/chat?x#y"] {
+            assert_eq!(origin_of(url), "https://veza.example:8443");
+        }
+    }
 }

@@ -23,6 +23,14 @@ const SOCKET_BUFFER_BYTES: usize = 2 * 1024 * 1024;
 /// # Errors
 /// When the port is taken, or sockets cannot be made.
 pub(super) fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<UdpSocket>> {
+    bind_steered(address, shards, attach)
+}
+
+fn bind_steered(
+    address: SocketAddr,
+    shards: usize,
+    attach: fn(&UdpSocket, usize) -> io::Result<()>,
+) -> io::Result<Vec<UdpSocket>> {
     let shards = shards.clamp(1, SHARDS_MAX);
     // Without SO_REUSEPORT this fails when another server has the port, which the group itself would join silently.
     let alone = socket(address, false)?;
@@ -157,6 +165,16 @@ mod tests {
         let address = taken[0].local_addr().unwrap();
         assert!(bind(address, 2).is_err());
         assert!(bind(address, 1).is_err());
+    }
+
+    #[test]
+    fn without_steering_one_socket_has_the_port() {
+        let refuse = |_: &UdpSocket, _| Err(io::Error::from(io::ErrorKind::PermissionDenied));
+        let alone = bind_steered("127.0.0.1:0".parse().unwrap(), 4, refuse).unwrap();
+        assert_eq!(alone.len(), 1);
+        assert_ne!(alone[0].local_addr().unwrap().port(), 0);
+        let one = bind_steered("127.0.0.1:0".parse().unwrap(), 1, |_, _| panic!("nothing to steer")).unwrap();
+        assert_eq!(one.len(), 1);
     }
 
     #[cfg(target_os = "linux")]

@@ -43,7 +43,11 @@ async fn the_peer_is_told_and_a_bearer_token_is_taken() {
     let mut house = house().await;
     let _quic = house.quic().await;
     assert!(house.heard("Quic").await.contains("bearer: None"));
-    let headers = [("authorization", "Bearer abc"), ("origin", "https://veza.example")];
+    let headers = [
+        ("authorization", "Bearer abc"),
+        ("origin", "https://veza.example"),
+        ("wt-available-protocols", "\"veza.v1.proto\""),
+    ];
     let _client = house.try_webtransport("/wt", &headers).await.unwrap();
     assert!(house.heard("WebTransport").await.contains("bearer: Some(\"abc\")"));
 }

@@ -117,6 +117,33 @@ async fn large_headers_are_refused_and_silence_is_ended() {
     assert!(ended.is_ok());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_requests_that_are_reset_leaves_the_neighbours() {
+    let house = house().await;
+    let stream = TokioIo::new(TcpStream::connect(house.addresses.http).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    Tasks::new().spawn("storm", async move { drop(connection.await) });
+    let storm = async {
+        for _ in 0..5_000 {
+            if sender.ready().await.is_err() {
+                return;
+            }
+            let asked = sender.send_request(get("/health/ready"));
+            // Dropped before its answer, a request is reset.
+            let _ = tokio::time::timeout(Duration::from_micros(10), asked).await;
+        }
+    };
+    let neighbour = async {
+        for _ in 0..20 {
+            let begun = std::time::Instant::now();
+            assert_eq!(http1(&house, get("/health/live")).await.status, 200);
+            assert!(begun.elapsed() < Duration::from_secs(2));
+        }
+    };
+    tokio::join!(storm, neighbour);
+    assert_eq!(http2(&house, get("/health/live")).await.status, 200);
+}
+
 /// Asks over HTTP/3 as a client that wants plain HTTP.
 async fn http3(house: &House, request: ::http::Request<Full<Bytes>>) -> Answer {
     let endpoint = house.quic_endpoint(b"h3");

@@ -130,6 +130,24 @@ fn files_are_reloaded_and_a_broken_file_keeps_the_old_certificate() {
     assert_eq!(in_force(&store), third);
 }
 
+#[tokio::test]
+async fn maintenance_notices_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = in_dir(dir.path());
+    place(&files, 900);
+    let store = Certificates::load(&Tls { files: Some(files.clone()) }, dir.path(), SystemTime::now()).unwrap();
+    let second = place(&files, 901);
+    let stop = CancellationToken::new();
+    let watched = async {
+        while in_force(&store) != second {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        stop.cancel();
+    };
+    let both = async { tokio::join!(store.clone().maintain(stop.clone()), watched) };
+    tokio::time::timeout(2 * MAINTENANCE_INTERVAL, both).await.unwrap();
+}
+
 #[test]
 fn files_that_do_not_match_or_have_ended_or_are_exposed_are_refused() {
     let dir = tempfile::tempdir().unwrap();
