@@ -1,1 +1,93 @@
-fn main() {}
+//! `veza-loadtest`: how much a Veza server carries, and whether everything arrived.
+
+mod chat;
+mod crowd;
+mod floor;
+mod idle;
+mod member;
+mod process;
+mod report;
+mod schedule;
+mod site;
+mod tokens;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use report::Report;
+
+/// The server's allocator, so that the floor's memory and the server's are counted alike.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+#[command(name = "veza-loadtest", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// Many sessions that do nothing: handshakes per second and the server's memory per session.
+    Idle(idle::Args),
+    /// Rooms that talk: latency of publish to acknowledgement and to delivery, and whether every message arrived once.
+    Chat(chat::Args),
+    /// The same sessions against a bare server with the same transport settings and nothing above them.
+    Floor(floor::Args),
+    /// The bare server itself, run by `floor` as a child process.
+    #[command(hide = true)]
+    FloorServer(floor::ServerArgs),
+}
+
+/// Why a run gives no figures, or figures that must not be believed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Setup(String),
+    #[error(transparent)]
+    Server(#[from] veza_client::ServerError),
+    #[error("{what}: {why}")]
+    Io { what: String, why: std::io::Error },
+}
+
+impl Failure {
+    fn setup(why: impl Into<String>) -> Self {
+        Self::Setup(why.into())
+    }
+
+    fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |why| Self::Io { what, why }
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let outcome = match Cli::parse().scenario {
+        Scenario::Idle(args) => idle::run(args).await,
+        Scenario::Chat(args) => chat::run(args).await,
+        Scenario::Floor(args) => floor::run(args).await,
+        Scenario::FloorServer(args) => return floor::serve(args).await.map_or_else(failed, |()| ExitCode::SUCCESS),
+    };
+    outcome.and_then(Report::publish).unwrap_or_else(failed)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is handed over by map_or_else")]
+fn failed(failure: Failure) -> ExitCode {
+    report::say(&format!("veza-loadtest: {failure}"));
+    ExitCode::from(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

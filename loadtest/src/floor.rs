@@ -1,0 +1,161 @@
+//! The transport's floor: sessions against a bare server that answers every hello with the same welcome and then only
+//! holds the link. What a real server needs beyond it is its own.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::Command;
+use veza_client::proto::v1::{Reply, ServerFrame, Welcome, reply, server_frame};
+use veza_client::{Target, Trust};
+
+use crate::Failure;
+use crate::crowd::Opening;
+use crate::idle::{self, PaceArgs};
+use crate::process::Process;
+use crate::report::Report;
+use crate::site::{self, Carrier};
+
+mod streams;
+mod websocket;
+
+const READY_WITHIN: Duration = Duration::from_secs(10);
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Args {
+    #[arg(long, value_enum)]
+    transport: Carrier,
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    sessions: u32,
+    #[command(flatten)]
+    pace: PaceArgs,
+    /// UDP sockets that carry the sessions.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    sockets: u16,
+    /// Write the figures here as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<std::path::PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct ServerArgs {
+    #[arg(long, value_enum)]
+    transport: Carrier,
+}
+
+/// What the child says in its first line.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ready {
+    port: u16,
+}
+
+pub(crate) async fn run(args: Args) -> Result<Report, Failure> {
+    let mut report = measure(args.transport, args.sessions, &args.pace, args.sockets).await?;
+    report.write_to(args.json);
+    Ok(report)
+}
+
+/// One run against a bare server of its own.
+pub(crate) async fn measure(
+    transport: Carrier,
+    sessions: u32,
+    pace: &PaceArgs,
+    sockets: u16,
+) -> Result<Report, Failure> {
+    idle::check_descriptors(transport, None, sessions.into())?;
+    let name = format!("{transport:?}").to_lowercase();
+    let mut child = Command::new(std::env::current_exe().map_err(Failure::io("this program"))?)
+        .args(["floor-server", "--transport", &name])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(Failure::io("the bare server"))?;
+    let process = Process(child.id().ok_or_else(|| Failure::setup("the bare server ended at once"))?);
+    let said = child.stdout.take().ok_or_else(|| Failure::setup("the bare server has no output"))?;
+    let mut line = String::new();
+    tokio::time::timeout(READY_WITHIN, BufReader::new(said).read_line(&mut line))
+        .await
+        .map_err(|_| Failure::setup("the bare server does not get ready"))?
+        .map_err(Failure::io("the bare server"))?;
+    let ready: Ready = serde_json::from_str(&line).map_err(|error| Failure::setup(error.to_string()))?;
+
+    let opening = Opening {
+        // The child made its certificate a moment ago, on this machine.
+        endpoints: site::endpoints(Trust::Insecure, sockets)?,
+        target: target(transport, ready.port),
+        sessions: (0..sessions).map(|_| (String::new(), transport.options())).collect(),
+        rate: pace.rate,
+        at_once: pace.at_once.into(),
+    };
+    let parameters = json!({
+        "transport": transport, "sessions": sessions, "rate": pace.rate, "at_once": pace.at_once, "hold_s": pace.hold,
+        "sockets": sockets,
+    });
+    let mut report = Report::new("floor", None, parameters, "");
+    idle::measure(&mut report, opening, Some(process), pace, 0).await?;
+    // It ends with its input.
+    drop(child.stdin.take());
+    child.wait().await.map_err(Failure::io("the bare server"))?;
+    Ok(report)
+}
+
+fn target(transport: Carrier, port: u16) -> Target {
+    let at = format!("127.0.0.1:{port}");
+    match transport {
+        Carrier::Wt => Target { webtransport: Some(format!("https://{at}/wt")), ..Target::default() },
+        Carrier::Quic => Target { quic: Some(at), ..Target::default() },
+        Carrier::Ws => Target { websocket: Some(format!("ws://{at}/ws")), ..Target::default() },
+        Carrier::Wss => Target { websocket: Some(format!("wss://{at}/ws")), ..Target::default() },
+    }
+}
+
+/// The child's life: serve until the input ends.
+pub(crate) async fn serve(args: ServerArgs) -> Result<(), Failure> {
+    let serving = match args.transport {
+        Carrier::Wt | Carrier::Quic => streams::start(args.transport)?,
+        Carrier::Ws | Carrier::Wss => websocket::start(args.transport).await?,
+    };
+    let ready = serde_json::to_string(&Ready { port: serving.port }).expect("a number is JSON");
+    crate::report::print(&format!("{ready}\n"));
+    let (mut input, mut nothing) = (tokio::io::stdin(), Vec::new());
+    tokio::select! {
+        () = serving.run => {}
+        // Either way the parent is gone.
+        _ = input.read_to_end(&mut nothing) => {}
+    }
+    Ok(())
+}
+
+/// A bare server: its port and its accept loop.
+struct Serving {
+    port: u16,
+    run: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// A certificate of this run alone, and TLS with it.
+fn tls(alpn: &[u8]) -> Result<rustls::ServerConfig, Failure> {
+    let setup = |error: &dyn std::fmt::Display| Failure::setup(format!("no certificate: {error}"));
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).map_err(|error| setup(&error))?;
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let mut config =
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| setup(&error))?
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key.into())
+            .map_err(|error| setup(&error))?;
+    config.alpn_protocols = vec![alpn.to_vec()];
+    Ok(config)
+}
+
+/// The answer to every hello.
+fn welcome(id: u32) -> ServerFrame {
+    let welcome = Welcome { session_id: "floor".into(), heartbeat_ms: 25_000, ..Welcome::default() };
+    let reply = Reply { id, result: Some(reply::Result::Welcome(welcome)) };
+    ServerFrame { frame: Some(server_frame::Frame::Reply(reply)) }
+}
