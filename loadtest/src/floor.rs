@@ -116,10 +116,7 @@ fn target(transport: Carrier, port: u16) -> Target {
 
 /// The child's life: serve until the input ends.
 pub(crate) async fn serve(args: ServerArgs) -> Result<(), Failure> {
-    let serving = match args.transport {
-        Carrier::Wt | Carrier::Quic => streams::start(args.transport)?,
-        Carrier::Ws | Carrier::Wss => websocket::start(args.transport).await?,
-    };
+    let serving = start(args.transport).await?;
     let ready = serde_json::to_string(&Ready { port: serving.port }).expect("a number is JSON");
     crate::report::print(&format!("{ready}\n"));
     let (mut input, mut nothing) = (tokio::io::stdin(), Vec::new());
@@ -129,6 +126,13 @@ pub(crate) async fn serve(args: ServerArgs) -> Result<(), Failure> {
         _ = input.read_to_end(&mut nothing) => {}
     }
     Ok(())
+}
+
+async fn start(transport: Carrier) -> Result<Serving, Failure> {
+    match transport {
+        Carrier::Wt | Carrier::Quic => streams::start(transport),
+        Carrier::Ws | Carrier::Wss => websocket::start(transport).await,
+    }
 }
 
 /// A bare server: its port and its accept loop.
@@ -158,4 +162,58 @@ fn welcome(id: u32) -> ServerFrame {
     let welcome = Welcome { session_id: "floor".into(), heartbeat_ms: 25_000, ..Welcome::default() };
     let reply = Reply { id, result: Some(reply::Result::Welcome(welcome)) };
     ServerFrame { frame: Some(server_frame::Frame::Reply(reply)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The client's own test over real streams: its peer here is small, but its packets are real.
+    #[tokio::test]
+    async fn every_transport_opens_and_holds_sessions() {
+        for transport in [Carrier::Wt, Carrier::Quic, Carrier::Ws, Carrier::Wss] {
+            let serving = start(transport).await.unwrap();
+            let opening = Opening {
+                endpoints: site::endpoints(Trust::Insecure, 2).unwrap(),
+                target: target(transport, serving.port),
+                sessions: vec![(String::new(), transport.options()); 6],
+                rate: Some(100.0),
+                at_once: 3,
+            };
+            let mut server = tokio::task::JoinSet::new();
+            server.spawn(serving.run);
+            let crowd = opening.open("test").await;
+            assert_eq!(crowd.complaint(), None, "{transport:?}");
+            assert_eq!(crowd.handshakes.len(), 6);
+            assert!(crowd.took >= Duration::from_millis(50), "six begin at 100 a second");
+            for (connection, _) in crowd.sessions.iter().flatten() {
+                assert_eq!(connection.transport(), transport.transport());
+                assert_eq!(connection.welcome().session_id, "floor");
+                assert_eq!(connection.ended(), None);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_goes_is_noticed_by_every_session() {
+        for transport in [Carrier::Quic, Carrier::Ws] {
+            let serving = start(transport).await.unwrap();
+            let opening = Opening {
+                endpoints: site::endpoints(Trust::Insecure, 1).unwrap(),
+                target: target(transport, serving.port),
+                sessions: vec![(String::new(), transport.options()); 2],
+                rate: None,
+                at_once: 2,
+            };
+            let mut server = tokio::task::JoinSet::new();
+            server.spawn(serving.run);
+            let crowd = opening.open("test").await;
+            server.shutdown().await;
+            for (connection, mut pushes) in crowd.sessions.into_iter().flatten() {
+                let ended = tokio::time::timeout(Duration::from_secs(5), pushes.next()).await.unwrap();
+                assert!(ended.is_err(), "{transport:?}");
+                assert!(connection.ended().is_some());
+            }
+        }
+    }
 }

@@ -1,12 +1,13 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-
-use std::sync::OnceLock;
 
 use crate::link::webtransport;
 use crate::trust::{Trust, TrustError};
+
+/// What a UDP socket may hold unread.
+const SOCKET_BYTES: usize = 1024 * 1024;
 
 /// Sockets and TLS configurations that any number of links share. Cloning counts a reference.
 ///
@@ -97,7 +98,10 @@ impl<E: Clone> Pool<E> {
             return Ok(endpoint.clone());
         }
         // Two callers may open one each; the second is dropped again, which costs a socket for a moment.
-        let endpoint = open(UdpSocket::bind(bind)?)?;
+        let socket = UdpSocket::bind(bind)?;
+        // Best effort: the kernel's default holds fewer packets than many links receive while the runtime is busy.
+        socket2::SockRef::from(&socket).set_recv_buffer_size(SOCKET_BYTES).ok();
+        let endpoint = open(socket)?;
         Ok(slot.get_or_init(|| endpoint).clone())
     }
 }

@@ -1,6 +1,6 @@
 //! The bare server of WebTransport and QUIC, with the transport settings of the real one.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +14,16 @@ use super::{Serving, tls, welcome};
 use crate::Failure;
 use crate::site::Carrier;
 
+/// What the UDP socket may hold unread.
+const SOCKET_BYTES: usize = 4 * 1024 * 1024;
+
 pub(super) fn start(transport: Carrier) -> Result<Serving, Failure> {
     let alpn = if transport == Carrier::Wt { b"h3" } else { ALPN_QUIC };
-    let endpoint = quinn::Endpoint::server(config(alpn)?, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Failure::io("a UDP socket"))?;
+    // Best effort, as the real server does it: a burst of handshakes is more than the kernel's default holds.
+    socket2::SockRef::from(&socket).set_recv_buffer_size(SOCKET_BYTES).ok();
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let endpoint = quinn::Endpoint::new(quinn::EndpointConfig::default(), Some(config(alpn)?), socket, runtime)
         .map_err(Failure::io("a UDP socket"))?;
     let port = endpoint.local_addr().map_err(Failure::io("a UDP socket"))?.port();
     let run = async move {
