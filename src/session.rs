@@ -71,6 +71,7 @@ enum Stage {
         code: CloseCode,
         reason: String,
         until: Instant,
+        said: bool,
     },
     Ended {
         why: &'static str,
@@ -248,7 +249,7 @@ impl Driver {
                 },
                 Output::Ping => self.link.ping(),
                 Output::Close { code, reason } => {
-                    self.stage = Stage::Closing { code, reason, until: Instant::now() + CLOSE_WITHIN };
+                    self.stage = Stage::Closing { code, reason, until: Instant::now() + CLOSE_WITHIN, said: false };
                 }
                 Output::Note(note) => self.count(note),
             }
@@ -335,26 +336,20 @@ impl Driver {
     }
 
     fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Stage::Closing { code, reason, until } = &self.stage else { return Poll::Pending };
-        let (code, reason, until) = (*code, reason.clone(), *until);
-        while self.link.poll_ready(cx, Lane::Control).is_ready() {
+        let Stage::Closing { code, reason, until, said } = &mut self.stage else { return Poll::Pending };
+        while !*said && self.link.poll_ready(cx, Lane::Control).is_ready() {
             match self.session.pop_frame(Lane::Control) {
                 Some(frame) => self.link.start_send(Lane::Control, &frame),
-                None => {
-                    if self.link.poll_close(cx, code, &reason).is_ready() {
-                        self.stage = Stage::Ended { why: code.label() };
-                        return Poll::Ready(());
-                    }
-                    break;
-                }
+                None => *said = true,
             }
         }
+        let closed = if *said { self.link.poll_close(cx, *code, reason) } else { self.link.poll_flush(cx).map(drop) };
+        let (label, until, said) = (code.label(), *until, *said);
         self.sleep.as_mut().reset(until.into());
-        if self.sleep.as_mut().poll(cx).is_ready() {
-            self.stage = Stage::Ended { why: code.label() };
+        if (said && closed.is_ready()) || self.sleep.as_mut().poll(cx).is_ready() {
+            self.stage = Stage::Ended { why: label };
             return Poll::Ready(());
         }
-        let _flushed = self.link.poll_flush(cx);
         Poll::Pending
     }
 
