@@ -81,6 +81,8 @@ for (const [size, viewport] of Object.entries({ desktop: { width: 1280, height: 
     }
     await page.fill("[data-testid=composer]", "/fail");
     await page.press("[data-testid=composer]", "Enter");
+    await page.waitForSelector(".is-failed");
+    await shot("failed");
     await page.fill("[data-testid=composer]", "ž".repeat(15_000));
     await page.evaluate(() => (document.getElementById("log").scrollTop -= 900));
     await page.waitForTimeout(300);

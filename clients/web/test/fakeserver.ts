@@ -52,6 +52,8 @@ export class FakeServer {
   hellos = 0;
   sessions = 0;
   refuseTokens = 0;
+  /** What `/veza.json` says besides the WebSocket address. */
+  discovery: Record<string, unknown> = {};
   private sockets: WebSocketServer;
 
   private constructor(private readonly http: Server) {
@@ -274,7 +276,7 @@ export class FakeServer {
   private async serve(url: string, method: string, request: AsyncIterable<Buffer>) {
     const path = url.split("?")[0] ?? "/";
     if (path === "/veza.json") {
-      return json({ websocketUrl: this.websocketUrl, certificateHashes: [], development: true, version: "fake" });
+      return json({ websocketUrl: this.websocketUrl, certificateHashes: [], development: true, version: "fake", ...this.discovery });
     }
     if (path === "/dev/login" && method === "POST") {
       let body = "";

@@ -10,8 +10,12 @@ const EDGE_PX = 600;
 
 interface View {
   span: Span;
-  /** The last one that was read when the room was opened or left out of sight. */
+  /** How far the room was read before, until the first messages are here. */
+  before: number | undefined;
+  /** The mark stands behind this one. */
   markSeq: number | undefined;
+  /** The newest one the reader has had before their eyes. */
+  seenSeq: number | undefined;
 }
 
 export interface LogViewHooks {
@@ -26,7 +30,7 @@ export class LogView {
   private readonly jumpText = byId("jump-text");
   private readonly nodes = new Map<string, { node: HTMLElement; signature: string }>();
   private room: Room | undefined;
-  private view: View = { span: new Span(), markSeq: undefined };
+  private view = newView(undefined);
   private pinned = true;
   private unlisten: (() => void)[] = [];
   private readonly render = coalesce(() => this.draw());
@@ -47,7 +51,7 @@ export class LogView {
   show(room: Room | undefined, readSeq: number | undefined): void {
     for (const end of this.unlisten) end();
     this.room = room;
-    this.view = { span: new Span(), markSeq: room && readSeq !== undefined && readSeq < lastSeq(room) ? readSeq : undefined };
+    this.view = newView(readSeq);
     this.pinned = true;
     this.nodes.clear();
     this.log.replaceChildren();
@@ -73,17 +77,10 @@ export class LogView {
   private changed(): void {
     const room = this.room;
     if (!room) return;
+    const { view } = this;
     const unseen = document.visibilityState === "hidden" || !this.pinned;
-    if (unseen && this.view.markSeq === undefined) {
-      const seen = this.lastSeen();
-      if (seen !== undefined && seen < lastSeq(room)) this.view.markSeq = seen;
-    }
+    if (unseen && view.seenSeq !== undefined && view.seenSeq < lastSeq(room)) view.markSeq = Math.max(view.seenSeq, view.markSeq ?? 0);
     this.render();
-  }
-
-  private lastSeen(): number | undefined {
-    const last = this.log.querySelector<HTMLElement>("[data-seq]:last-of-type");
-    return last?.dataset.seq ? Number(last.dataset.seq) : undefined;
   }
 
   private scrolled(): void {
@@ -106,15 +103,20 @@ export class LogView {
   private draw(): void {
     const room = this.room;
     if (!room) return;
+    const { view } = this;
+    if (view.before !== undefined && room.messages.length > 0) {
+      if (view.before < lastSeq(room)) view.markSeq = view.before;
+      view.before = undefined;
+    }
     const anchor = this.pinned ? undefined : this.findAnchor();
-    const { from, to } = this.view.span.range(room.messages);
+    const { from, to } = view.span.range(room.messages);
     const rows = buildRows({
       messages: room.messages,
       from,
       to,
       pending: room.pending,
       me: this.me(),
-      readSeq: this.view.markSeq,
+      readSeq: view.markSeq,
       hasOlder: room.hasOlder,
       nowMs: Date.now(),
     });
@@ -131,14 +133,15 @@ export class LogView {
   }
 
   private reportRead(room: Room): void {
-    if (document.visibilityState === "visible") this.hooks.read(room, lastSeq(room));
+    if (document.visibilityState !== "visible" || room.messages.length === 0) return;
+    this.view.seenSeq = lastSeq(room);
+    this.hooks.read(room, lastSeq(room));
   }
 
   private updateJump(room: Room): void {
     this.jump.hidden = this.pinned;
-    const seen = this.view.markSeq;
-    const fresh = seen === undefined ? 0 : lastSeq(room) - seen;
-    this.jumpText.textContent = fresh > 0 && !this.pinned ? `${fresh} new` : "Newest";
+    const fresh = lastSeq(room) - (this.view.seenSeq ?? lastSeq(room));
+    this.jumpText.textContent = fresh > 0 ? `${fresh} new` : "Newest";
   }
 
   /** The first message in sight: what must not move while things change above or below it. */
@@ -228,6 +231,10 @@ function link(text: string, href: string): HTMLElement {
   anchor.target = "_blank";
   anchor.rel = "noopener noreferrer nofollow";
   return anchor;
+}
+
+function newView(before: number | undefined): View {
+  return { span: new Span(), before, markSeq: undefined, seenSeq: undefined };
 }
 
 function lastSeq(room: Room): number {

@@ -46,8 +46,7 @@ export class RoomList {
 
   private choose(tab: "mine" | "all"): void {
     this.tab = tab;
-    for (const [name, button] of Object.entries(this.tabs)) button.setAttribute("aria-selected", String(name === tab));
-    this.list.setAttribute("aria-labelledby", `tab-${tab}`);
+    for (const [name, button] of Object.entries(this.tabs)) button.setAttribute("aria-pressed", String(name === tab));
     this.render();
     void this.refresh();
   }

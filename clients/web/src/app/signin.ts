@@ -27,6 +27,7 @@ export async function tokenFor(identity: Identity): Promise<string> {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ user: identity.user }),
+    signal: AbortSignal.timeout(10_000),
   });
   if (response.ok) return ((await response.json()) as { token: string }).token;
   if (response.status === 404) throw new VezaError("unauthenticated", "Signing in by name is switched off on this server.");

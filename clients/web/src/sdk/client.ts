@@ -231,7 +231,7 @@ export class Client {
   }
 
   private memory(): WinnerMemory {
-    return new WinnerMemory(this.endpoints.webtransportUrl ?? this.endpoints.websocketUrl ?? "", this.clock);
+    return new WinnerMemory(this.endpoints.websocketUrl ?? this.endpoints.webtransportUrl ?? "", this.clock);
   }
 
   /** Runs a session on `link`, and on a better link if one is found, until it ends. Nothing when we stopped ourselves. */
