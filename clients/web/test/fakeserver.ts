@@ -9,6 +9,11 @@ import { type WebSocket, WebSocketServer } from "ws";
 import { type ClientFrame, ClientFrameSchema, ErrorCode, RoomJoinedSchema, ServerFrameSchema, VerdictSchema } from "../src/gen/veza/v1/session_pb";
 import type { PushInit, ReplyInit } from "./fakes";
 
+/** As strict as the real server's: the page must live without inline script and style. */
+const POLICY =
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; " +
+  "frame-ancestors 'none'; connect-src 'self' https://127.0.0.1:* ws://127.0.0.1:*";
+
 interface Stored {
   seq: number;
   cmid: string;
@@ -64,7 +69,7 @@ export class FakeServer {
   static async start(port = 0): Promise<FakeServer> {
     const http = createServer((request, response) => {
       void server.serve(request.url ?? "/", request.method ?? "GET", request).then(
-        ({ status, type, body }) => response.writeHead(status, { "content-type": type }).end(body),
+        ({ status, type, body }) => response.writeHead(status, { "content-type": type, "content-security-policy": POLICY }).end(body),
         () => response.writeHead(404).end(),
       );
     });
@@ -286,7 +291,8 @@ export class FakeServer {
     }
     const name = path === "/" ? "index.html" : path.slice(1);
     const types: Record<string, string> = { html: "text/html", js: "text/javascript", css: "text/css", svg: "image/svg+xml" };
-    return { status: 200, type: types[name.split(".").pop() ?? ""] ?? "text/plain", body: await readFile(`dist/${name}`) };
+    const type = types[name.split(".").pop() ?? ""] ?? "text/plain";
+    return { status: 200, type, body: await readFile(`dist/${name}`) };
   }
 }
 
