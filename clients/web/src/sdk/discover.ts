@@ -1,4 +1,4 @@
-import type { Endpoints } from "./client";
+import type { Endpoints } from "./options";
 import { VezaError } from "./errors";
 
 /** A server that is half gone must not hold up the next attempt. Milliseconds. */
