@@ -75,3 +75,19 @@ impl DatagramKind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::v1::{History, Ping, Publish, Repair};
+
+    #[test]
+    fn commands_have_their_lanes() {
+        let lane = |command| Lane::of(&ClientFrame { id: 1, command: Some(command) });
+        assert_eq!(lane(Command::Publish(Publish::default())), Lane::Chat);
+        assert_eq!(lane(Command::Repair(Repair::default())), Lane::Chat);
+        assert_eq!(lane(Command::History(History::default())), Lane::Bulk(0));
+        assert_eq!(lane(Command::Ping(Ping::default())), Lane::Control);
+        assert_eq!(Lane::of(&ClientFrame::default()), Lane::Control);
+    }
+}

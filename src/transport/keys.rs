@@ -17,7 +17,7 @@ pub(super) fn tls13_sha256() -> &'static Tls13CipherSuite {
 ///
 /// # Errors
 /// When the file cannot be read or written.
-pub fn reset_key(data_dir: &Path) -> io::Result<Arc<dyn quinn::crypto::HmacKey>> {
+pub(super) fn reset_key(data_dir: &Path) -> io::Result<Arc<dyn quinn::crypto::HmacKey>> {
     let path = data_dir.join("quic-reset.key");
     let bytes = match std::fs::read(&path) {
         Ok(bytes) if bytes.len() == 32 => bytes,

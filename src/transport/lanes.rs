@@ -3,6 +3,7 @@
 //! Every bidirectional stream is opened by the client and names its lane in its first byte. Nothing here has a task or
 //! a buffer of its own while idle: the link's one task polls, and quinn holds what arrives.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
@@ -15,6 +16,10 @@ use veza_proto::{CloseCode, Lane, LaneByte};
 
 /// Read from a stream at a time, bytes. With a frame's rest it bounds what a stream makes us hold.
 const CHUNK_BYTES: usize = 8 * 1024;
+
+/// Answered bulk streams whose end the client has not sent yet. A browser's `close()` fails when the stream is stopped
+/// first, so these wait for it; a client that never ends its streams has the oldest stopped.
+const LINGERING_MAX: usize = 2;
 
 /// A stream's sending half, whatever wraps it.
 pub(super) trait SendHalf: Send + 'static {
@@ -35,6 +40,8 @@ pub(super) struct Lanes<S, R> {
     fresh: Vec<(S, R)>,
     /// No longer anybody's lane, with something still to be written.
     leaving: Vec<Out<S>>,
+    /// Answered, with an end that is still to come.
+    lingering: VecDeque<R>,
     next_bulk: u32,
     stream_code: fn(CloseCode) -> VarInt,
 }
@@ -81,6 +88,7 @@ impl<S: SendHalf, R: RecvHalf> Lanes<S, R> {
             bulk: Vec::new(),
             fresh: Vec::new(),
             leaving: Vec::new(),
+            lingering: VecDeque::new(),
             next_bulk: 0,
             stream_code,
         }
@@ -94,6 +102,7 @@ impl<S: SendHalf, R: RecvHalf> Lanes<S, R> {
     /// The next frame, control before chat before bulk.
     pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {
         self.sort_fresh(cx);
+        self.lingering.retain_mut(|recv| !ended(recv, cx));
         for (lane, slot) in [(Lane::Control, &mut self.control), (Lane::Chat, &mut self.chat)] {
             if let Poll::Ready(Some(read)) = poll_input(&mut slot.input, cx, self.stream_code) {
                 return Poll::Ready(read.on(lane));
@@ -141,9 +150,16 @@ impl<S: SendHalf, R: RecvHalf> Lanes<S, R> {
             }
             Lane::Bulk(id) => {
                 let Some(at) = self.bulk.iter().position(|bulk| bulk.id == id) else { return };
-                let mut out = self.bulk.swap_remove(at).out;
+                let Bulk { mut out, input, .. } = self.bulk.swap_remove(at);
                 out.pending = bytes;
                 self.leaving.push(out);
+                if let Some(input) = input {
+                    self.lingering.push_back(input.stream);
+                    if self.lingering.len() > LINGERING_MAX {
+                        // Dropping it stops it.
+                        self.lingering.pop_front();
+                    }
+                }
             }
         }
     }
@@ -293,6 +309,18 @@ impl<S, R: RecvHalf> Bulk<S, R> {
                 self.heard = true;
                 Poll::Ready(Some(read))
             }
+        }
+    }
+}
+
+/// Reads away what comes after a command, until the stream's end.
+fn ended<R: RecvHalf>(recv: &mut R, cx: &mut Context<'_>) -> bool {
+    loop {
+        let read = { pin!(recv.quic().read_chunk(CHUNK_BYTES, true)).poll(cx) };
+        match read {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(Some(_))) => {}
+            Poll::Ready(Ok(None) | Err(_)) => return true,
         }
     }
 }

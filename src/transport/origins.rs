@@ -2,16 +2,16 @@
 
 /// The exact allow-list of origins: scheme, host and port as browsers write them.
 #[derive(Debug, Clone, Default)]
-pub struct Origins(Vec<String>);
+pub(super) struct Origins(Vec<String>);
 
 impl Origins {
-    pub fn new(allowed: impl IntoIterator<Item = String>) -> Self {
+    pub(super) fn new(allowed: impl IntoIterator<Item = String>) -> Self {
         Self(allowed.into_iter().map(|origin| origin.trim_end_matches('/').to_ascii_lowercase()).collect())
     }
 
     /// Whether a request with this `Origin` may go on. Without the header it is no browser, and it needs a token like
     /// everybody; `null` (sandboxes, files) is refused because anybody can have it.
-    pub fn allow(&self, origin: Option<&str>) -> bool {
+    pub(super) fn allow(&self, origin: Option<&str>) -> bool {
         origin.is_none_or(|origin| self.0.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)))
     }
 }

@@ -39,6 +39,30 @@ async fn a_bulk_stream_that_stays_open_is_answered_too_and_its_place_is_free_aga
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_may_end_a_bulk_stream_after_its_answer() {
+    let house = house().await;
+    let client = house.quic().await;
+    let mut control = client.open(0).await;
+    control.ask(&ping(1)).await;
+    let mut waiting = Vec::new();
+    for id in 2..5 {
+        let (mut send, mut recv) = client.connection().open_bi().await.unwrap();
+        send.write_all(&[&[2][..], &encode_delimited(&history(id))].concat()).await.unwrap();
+        recv.read_to_end(4096).await.unwrap();
+        waiting.push(send);
+    }
+    let oldest = waiting.remove(0).stopped();
+    let stopped = tokio::time::timeout(Duration::from_secs(5), oldest).await.unwrap().unwrap();
+    assert_eq!(stopped, Some(quinn::VarInt::from_u32(0)), "two may wait, a third is stopped");
+    for mut send in waiting {
+        send.finish().unwrap();
+        let taken = tokio::time::timeout(Duration::from_secs(5), send.stopped()).await.unwrap().unwrap();
+        assert_eq!(taken, None, "its end was taken");
+    }
+    control.ask(&ping(9)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_peer_is_told_and_a_bearer_token_is_taken() {
     let mut house = house().await;
     let _quic = house.quic().await;
