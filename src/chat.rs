@@ -20,6 +20,8 @@ use screen::Screen;
 
 /// Messages shown when a room is entered, and by `/history` without a number.
 const HISTORY: u32 = 20;
+/// Lines that are read before earlier ones are answered.
+const LINES_MAX: usize = 256;
 /// The variable that holds a token; an argument would show it to every process of the machine.
 const TOKEN_VARIABLE: &str = "VEZA_TOKEN";
 
@@ -87,7 +89,15 @@ pub async fn run(args: ChatArgs) -> Result<(), ChatError> {
 
     let (client, events) = Client::start(config);
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let chat = Chat { client, room: args.room, screen: Screen { colour }, asked: FuturesUnordered::new(), ended: None };
+    let chat = Chat {
+        client,
+        room: args.room,
+        screen: Screen { colour },
+        asked: FuturesUnordered::new(),
+        entering: false,
+        early: Vec::new(),
+        ended: None,
+    };
     chat.run(events, lines()).await
 }
 
@@ -139,10 +149,17 @@ impl Carrier {
     }
 }
 
-/// What a question to the server came to: lines to show, and perhaps the room that was entered.
+/// What a question to the server came to.
 struct Answer {
     lines: Vec<String>,
-    entered: Option<String>,
+    entry: Entry,
+}
+
+/// Whether the question was for a room.
+enum Entry {
+    NotAsked,
+    Opened(String),
+    Refused,
 }
 
 type Asked = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -153,6 +170,9 @@ struct Chat {
     room: String,
     screen: Screen,
     asked: FuturesUnordered<Asked>,
+    /// A room is being entered, and these lines are meant for it.
+    entering: bool,
+    early: Vec<String>,
     ended: Option<String>,
 }
 
@@ -168,9 +188,9 @@ impl Chat {
                 },
                 Some(answer) = self.asked.next() => {
                     self.print(&answer.lines)?;
-                    self.room = answer.entered.unwrap_or(self.room);
+                    self.entered(answer.entry);
                 }
-                line = lines.recv(), if input => match line.as_deref().map(Line::read) {
+                line = lines.recv(), if input && self.early.len() + self.asked.len() < LINES_MAX => match line.as_deref().map(Line::read) {
                     Some(Line::Quit) => break,
                     // A pipe's end: what was asked is still waited for.
                     None => input = false,
@@ -194,10 +214,8 @@ impl Chat {
             Line::Help => self.print(&[screen.note(HELP)])?,
             Line::Unknown(word) => self.print(&[screen.note(&format!("no such command: {word}; {HELP}"))])?,
             Line::Join(id) => self.enter(id.to_owned()),
-            Line::Say(body) => {
-                let body = body.to_owned();
-                self.ask(async move { client.publish(&room, body).await.map(|_stored| Vec::new()) });
-            }
+            Line::Say(body) if self.entering => self.early.push(body.to_owned()),
+            Line::Say(body) => self.say(body.to_owned()),
             Line::History(count) => self.ask(async move {
                 let page = client.history(&room, history::Anchor::BeforeSeq(0), count).await?;
                 Ok(page.messages.iter().map(|message| screen.past(message)).collect())
@@ -214,21 +232,39 @@ impl Chat {
         Ok(())
     }
 
+    fn say(&mut self, body: String) {
+        let (client, room) = (self.client.clone(), self.room.clone());
+        self.ask(async move { client.publish(&room, body).await.map(|_stored| Vec::new()) });
+    }
+
+    fn entered(&mut self, entry: Entry) {
+        match entry {
+            Entry::NotAsked => return,
+            Entry::Opened(room) => self.room = room,
+            Entry::Refused => {}
+        }
+        self.entering = false;
+        for body in std::mem::take(&mut self.early) {
+            self.say(body);
+        }
+    }
+
     fn ask(&mut self, question: impl Future<Output = Result<Vec<String>, Error>> + Send + 'static) {
         let screen = self.screen;
         self.asked.push(Box::pin(async move {
             let lines = question.await.unwrap_or_else(|error| vec![screen.warning(&error.to_string())]);
-            Answer { lines, entered: None }
+            Answer { lines, entry: Entry::NotAsked }
         }));
     }
 
     /// Joins a room, made if there is none, and shows its last messages.
     fn enter(&mut self, id: String) {
         let (client, screen) = (self.client.clone(), self.screen);
+        self.entering = true;
         self.asked.push(Box::pin(async move {
             match enter(&client, screen, &id).await {
-                Ok(lines) => Answer { lines, entered: Some(id) },
-                Err(error) => Answer { lines: vec![screen.warning(&error.to_string())], entered: None },
+                Ok(lines) => Answer { lines, entry: Entry::Opened(id) },
+                Err(error) => Answer { lines: vec![screen.warning(&error.to_string())], entry: Entry::Refused },
             }
         }));
     }

@@ -34,13 +34,17 @@ impl<R> Outbox<R> {
         self.queued.insert(ticket);
     }
 
-    /// The oldest publish to send now, unless enough are in flight. It counts as in flight from here.
-    pub(crate) fn send(&mut self) -> Option<(Ticket, Publish)> {
+    /// The oldest publish to send now to a room that takes some, unless enough are in flight. It counts as in flight
+    /// from here.
+    pub(crate) fn send(&mut self, takes: impl Fn(&str) -> bool) -> Option<(Ticket, Publish)> {
         if self.pending.len() - self.queued.len() >= IN_FLIGHT_MAX {
             return None;
         }
-        let ticket = self.queued.pop_first()?;
-        self.pending.get(&ticket).map(|(publish, _)| (ticket, publish.clone()))
+        let publish_of = |ticket: &Ticket| self.pending.get(ticket).map(|(publish, _)| (*ticket, publish));
+        let (ticket, publish) = self.queued.iter().filter_map(publish_of).find(|(_, publish)| takes(&publish.room))?;
+        let publish = publish.clone();
+        self.queued.remove(&ticket);
+        Some((ticket, publish))
     }
 
     /// It was refused for now: it waits at its old place.
@@ -76,6 +80,10 @@ impl<R> Outbox<R> {
 mod tests {
     use super::*;
 
+    fn anywhere(_room: &str) -> bool {
+        true
+    }
+
     fn outbox(count: usize) -> Outbox<usize> {
         let mut outbox = Outbox::default();
         for at in 0..count {
@@ -85,13 +93,13 @@ mod tests {
     }
 
     fn cmids(outbox: &mut Outbox<usize>) -> Vec<String> {
-        std::iter::from_fn(|| outbox.send()).map(|(_, publish)| publish.cmid).collect()
+        std::iter::from_fn(|| outbox.send(anywhere)).map(|(_, publish)| publish.cmid).collect()
     }
 
     #[test]
     fn in_flight_at_the_bound_and_one_past() {
         let mut outbox = outbox(IN_FLIGHT_MAX + 1);
-        let (first, _) = outbox.send().unwrap();
+        let (first, _) = outbox.send(anywhere).unwrap();
         assert_eq!(cmids(&mut outbox).len(), IN_FLIGHT_MAX - 1);
         assert!(outbox.has_queued());
         assert_eq!(outbox.finish(first), Some(0));
@@ -102,7 +110,7 @@ mod tests {
     #[test]
     fn a_lost_link_sends_the_unanswered_again_in_their_order() {
         let mut outbox = outbox(4);
-        let (first, _) = outbox.send().unwrap();
+        let (first, _) = outbox.send(anywhere).unwrap();
         assert_eq!(cmids(&mut outbox), ["1", "2", "3"]);
         outbox.finish(first);
         outbox.again_all();
@@ -110,9 +118,21 @@ mod tests {
     }
 
     #[test]
+    fn a_room_that_takes_none_yet_holds_up_no_other() {
+        let mut outbox = Outbox::default();
+        for room in ["a", "b", "a"] {
+            outbox.push(Publish { room: room.into(), ..Publish::default() }, ());
+        }
+        let sent: Vec<_> = std::iter::from_fn(|| outbox.send(|room| room == "b")).collect();
+        assert_eq!(sent.len(), 1);
+        assert_eq!(sent[0].1.room, "b");
+        assert_eq!(std::iter::from_fn(|| outbox.send(anywhere)).count(), 2);
+    }
+
+    #[test]
     fn one_refused_for_now_keeps_its_place() {
         let mut outbox = outbox(3);
-        let (first, _) = outbox.send().unwrap();
+        let (first, _) = outbox.send(anywhere).unwrap();
         outbox.again(first);
         assert_eq!(cmids(&mut outbox), ["0", "1", "2"]);
         outbox.finish(first);

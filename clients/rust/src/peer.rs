@@ -33,6 +33,8 @@ pub(crate) enum Whim {
     LoseTheDelivery,
     /// Answers the next hello with an error.
     RefuseHello(ErrorCode),
+    /// Answers the next hello's cursors only after this many milliseconds.
+    ResumeSlowly(u64),
     /// Closes with this code right after the next welcome.
     CloseAfterWelcome(CloseCode),
 }
@@ -54,6 +56,8 @@ pub(crate) struct Peer {
 #[derive(Clone)]
 enum Out {
     Frame(Encoded),
+    /// Subscribes every link and says this.
+    Resume(Vec<Encoded>),
     Drop,
 }
 
@@ -174,6 +178,12 @@ impl Peer {
                     Out::Drop => return,
                     Out::Frame(frame) if joined => send(&mut socket, &frame, json).await,
                     Out::Frame(_) => {}
+                    Out::Resume(frames) => {
+                        joined = true;
+                        for frame in frames {
+                            send(&mut socket, &frame, json).await;
+                        }
+                    }
                 },
             }
         }
@@ -203,12 +213,23 @@ impl Peer {
                     answers.push(Encoded::push(push::Event::Closing(closing)));
                     return Some(answers);
                 }
+                let mut resumed = Vec::new();
                 for cursor in &hello.rooms {
                     let (verdict, missed) = self.resume(cursor);
                     let result = Some(room_resumed::Result::Joined(verdict));
-                    *joined = true;
-                    answers.push(Encoded::push(push::Event::RoomResumed(RoomResumed { room: ROOM.into(), result })));
-                    answers.extend(missed.into_iter().map(delivery));
+                    resumed.push(Encoded::push(push::Event::RoomResumed(RoomResumed { room: ROOM.into(), result })));
+                    resumed.extend(missed.into_iter().map(delivery));
+                }
+                if let Some(Whim::ResumeSlowly(after)) = self.take(|whim| matches!(whim, Whim::ResumeSlowly(_))) {
+                    let out = self.out.clone();
+                    #[expect(clippy::disallowed_methods, reason = "it ends with the test's runtime")]
+                    tokio::spawn(async move {
+                        tokio::time::sleep(std::time::Duration::from_millis(after)).await;
+                        out.send(Out::Resume(resumed)).ok();
+                    });
+                } else {
+                    *joined |= !resumed.is_empty();
+                    answers.extend(resumed);
                 }
                 answers
             }
@@ -223,6 +244,9 @@ impl Peer {
             Command::Publish(publish) => {
                 if let Some(Whim::RateLimit(wait)) = self.take(|whim| matches!(whim, Whim::RateLimit(_))) {
                     return Some(refuse(Error::temporary(ErrorCode::RateLimited, "slower", wait)));
+                }
+                if !*joined {
+                    return Some(refuse(Error::permanent(ErrorCode::NotFound, "not subscribed")));
                 }
                 if publish.body.is_empty() {
                     return Some(refuse(Error::permanent(ErrorCode::InvalidArgument, "body is empty")));

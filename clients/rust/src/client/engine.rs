@@ -345,7 +345,10 @@ impl Engine {
             return;
         }
         self.paused_until = None;
-        while let Some((ticket, publish)) = self.outbox.send() {
+        // Until its verdict a room is unknown to the new link, and a publish into it would be refused for good.
+        let rooms = &self.rooms;
+        let takes = |room: &str| rooms.get(room).is_none_or(|room| room.log.is_settled());
+        while let Some((ticket, publish)) = self.outbox.send(takes) {
             let connection = connection.clone();
             in_flight.push(Box::pin(async move {
                 let answer = connection.command(Command::Publish(publish)).await;

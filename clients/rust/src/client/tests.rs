@@ -100,6 +100,18 @@ async fn what_was_said_while_the_link_was_down_is_recovered_in_order() {
 }
 
 #[tokio::test]
+async fn a_publish_waits_for_the_verdict_of_its_room() {
+    let peer = Peer::start().await;
+    let mut told = joined(&peer).await;
+    peer.whim(Whim::LoseTheAcknowledgement);
+    peer.whim(Whim::ResumeSlowly(100));
+    let (first, second) = tokio::join!(told.client.publish(ROOM, "one"), told.client.publish(ROOM, "two"));
+    assert!(first.unwrap().duplicate);
+    second.unwrap();
+    assert_eq!(told.bodies(2).await, ["one", "two"]);
+}
+
+#[tokio::test]
 async fn a_rate_limit_is_waited_out() {
     let peer = Peer::start().await;
     let mut told = joined(&peer).await;

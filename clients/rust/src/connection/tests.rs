@@ -50,6 +50,8 @@ async fn nobody_there_is_an_error_of_connecting() {
 async fn a_lost_link_answers_every_waiting_command() {
     let peer = Peer::start().await;
     let (connection, mut pushes) = open(&peer, Format::Proto).await;
+    let join = Command::JoinRoom(JoinRoom { room: ROOM.into(), ..JoinRoom::default() });
+    connection.command(join).await.unwrap();
     peer.whim(Whim::LoseTheAcknowledgement);
     let answer = connection.command(publish("lost")).await;
     assert!(matches!(answer, Err(Error::Ended(_))), "{answer:?}");
