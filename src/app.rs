@@ -60,8 +60,8 @@ pub enum StartError {
     Tls(#[from] TlsError),
     #[error("a port cannot be bound: {0}")]
     Bind(std::io::Error),
-    #[error("PROMETHEUS_PORT: {0}")]
-    Metrics(std::io::Error),
+    #[error("PROMETHEUS_PORT {address} cannot be bound: {source}")]
+    Metrics { address: SocketAddr, source: std::io::Error },
 }
 
 /// Loads and runs the server until it is told to stop.
@@ -280,7 +280,7 @@ async fn start_metrics(config: &Config, tasks: &Tasks) -> Result<Option<SocketAd
         return Ok(None);
     }
     let address = SocketAddr::new(config.network.host, config.monitoring.prometheus_port);
-    exporter::start(tasks, address).await.map(Some).map_err(StartError::Metrics)
+    exporter::start(tasks, address).await.map(Some).map_err(|source| StartError::Metrics { address, source })
 }
 
 /// The data directory holds keys: only its owner may look inside.

@@ -1,5 +1,6 @@
+use veza_proto::limits::PAGE_BYTES_MAX;
 use veza_proto::v1::{Error, HistoryPage, Message, Published, Room, RoomList};
-use veza_proto::{Cmid, Lane, RoomId};
+use veza_proto::{Cmid, Format, Lane, RoomId};
 
 use crate::Timestamp;
 
@@ -147,9 +148,14 @@ pub enum Purpose {
 
 impl Page {
     /// The page as a history reply. `forward` tells which way it was read.
-    pub(crate) fn into_history(self, forward: bool) -> HistoryPage {
+    pub(crate) fn into_history(mut self, forward: bool, format: Format) -> HistoryPage {
         let (more_before, more_after) = match (self.messages.first(), self.messages.last()) {
-            (Some(first), Some(last)) => (first.seq > self.first_available, last.seq < self.head),
+            (Some(_), Some(_)) => {
+                self.cut(forward, format);
+                let first = self.messages.first().map_or(0, |message| message.seq);
+                let last = self.messages.last().map_or(0, |message| message.seq);
+                (first > self.first_available, last < self.head)
+            }
             _ => (forward && self.head >= self.first_available, !forward && self.head >= self.first_available),
         };
         HistoryPage {
@@ -161,5 +167,70 @@ impl Page {
             head: self.head,
             messages: self.messages,
         }
+    }
+
+    /// Leaves as many messages as fit in a frame, at least one: the first ones of a page that was read forward, the last
+    /// ones of the other.
+    pub(crate) fn cut(&mut self, forward: bool, format: Format) {
+        let mut room = PAGE_BYTES_MAX;
+        let mut fits = |message: &Message| {
+            let bytes = match format {
+                Format::Proto => prost::Message::encoded_len(message),
+                Format::Json => veza_proto::frame::to_json(message).len(),
+            };
+            let fit = bytes <= room;
+            room = room.saturating_sub(bytes);
+            fit
+        };
+        let count = self.messages.len();
+        if forward {
+            let fitting = self.messages.iter().take_while(|message| fits(message)).count().max(1);
+            self.messages.truncate(fitting);
+        } else {
+            let fitting = self.messages.iter().rev().take_while(|message| fits(message)).count().max(1);
+            self.messages.drain(..count.saturating_sub(fitting));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(bodies: &[usize]) -> Page {
+        let message = |(at, bytes): (usize, &usize)| Message {
+            seq: at as u64 + 1,
+            body: "x".repeat(*bytes),
+            ..Message::default()
+        };
+        Page {
+            room: RoomId::parse("lobby").unwrap(),
+            epoch: 1,
+            messages: bodies.iter().enumerate().map(message).collect(),
+            head: bodies.len() as u64,
+            first_available: 1,
+        }
+    }
+
+    #[test]
+    fn a_page_is_cut_to_a_frame_on_its_far_side() {
+        let bodies = [20_000; 5];
+        let forward = page(&bodies).into_history(true, Format::Proto);
+        assert_eq!(forward.messages.iter().map(|m| m.seq).collect::<Vec<_>>(), [1, 2]);
+        assert!(!forward.more_before && forward.more_after);
+        let backward = page(&bodies).into_history(false, Format::Proto);
+        assert_eq!(backward.messages.iter().map(|m| m.seq).collect::<Vec<_>>(), [4, 5]);
+        assert!(backward.more_before && !backward.more_after);
+    }
+
+    #[test]
+    fn the_bound_at_its_limit_and_one_past_and_never_an_empty_page() {
+        let overhead = prost::Message::encoded_len(&page(&[30_000]).messages[0]) - 30_000;
+        let rest = PAGE_BYTES_MAX - (30_000 + overhead);
+        let exact = page(&[30_000, rest - overhead]).into_history(true, Format::Proto);
+        assert_eq!(exact.messages.len(), 2);
+        let over = page(&[30_000, rest - overhead + 1]).into_history(true, Format::Proto);
+        assert_eq!(over.messages.len(), 1);
+        assert_eq!(page(&[60_000, 1]).into_history(true, Format::Json).messages.len(), 1);
     }
 }

@@ -24,6 +24,10 @@ pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 pub const CLIENT_BYTES_MAX: usize = 128;
 /// Messages in one page of history or one repair.
 pub const HISTORY_PAGE_MAX: u32 = 100;
+/// The messages of one page, bytes of their encoding; a page with more is cut, and `more_before` or `more_after` says so.
+pub const PAGE_BYTES_MAX: usize = 48 * 1024;
+/// A frame of the server in JSON, where an escape may take six bytes for one; protobuf frames keep [`FRAME_BYTES_MAX`].
+pub const SERVER_JSON_BYTES_MAX: usize = 256 * 1024;
 /// Messages in a page when the client does not say.
 pub const HISTORY_PAGE_DEFAULT: u32 = 50;
 /// Rooms in one page of a list.
@@ -32,5 +36,8 @@ pub const ROOM_LIST_PAGE_MAX: u32 = 100;
 pub const PRESENT_NAMES_MAX: usize = 100;
 
 const _: () = assert!(BODY_BYTES_MAX + 1024 < FRAME_BYTES_MAX, "a body fits in a frame with its envelope");
+const _: () = assert!(PAGE_BYTES_MAX + 1024 < FRAME_BYTES_MAX, "a page fits in a frame with its envelope");
+const _: () = assert!(BODY_BYTES_MAX + 1024 < PAGE_BYTES_MAX, "any message fits in a page");
+const _: () = assert!(BODY_BYTES_MAX * 6 + 4096 < SERVER_JSON_BYTES_MAX, "any body fits in JSON");
 const _: () = assert!(DATAGRAM_BYTES_MAX < 1_200, "QUIC's smallest path carries a datagram");
 const _: () = assert!(TOKEN_BYTES_MAX < FRAME_BYTES_MAX / 2, "hello leaves room for cursors");

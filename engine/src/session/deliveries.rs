@@ -41,7 +41,7 @@ impl Session {
             }
             (_, Answer::Refused(error)) => self.refuse(&ticket, error, now),
             (Purpose::History { forward, .. }, Answer::Page(page)) => {
-                self.reply(&ticket, reply::Result::HistoryPage(page.into_history(forward)), now);
+                self.reply(&ticket, reply::Result::HistoryPage(page.into_history(forward, self.profile.format)), now);
             }
             (Purpose::Repair { room, epoch, up_to }, Answer::Page(page)) => {
                 self.repaired(&ticket, &room, epoch, up_to, *page, now);
@@ -214,13 +214,15 @@ impl Session {
         self.advance_replays(now);
     }
 
-    fn repaired(&mut self, ticket: &Ticket, room: &RoomId, epoch: u64, up_to: u64, page: Page, now: Timestamp) {
+    fn repaired(&mut self, ticket: &Ticket, room: &RoomId, epoch: u64, up_to: u64, mut page: Page, now: Timestamp) {
         if epoch != page.epoch {
             let message = format!("the room is in epoch {}, not {epoch}: join it again", page.epoch);
             self.refuse(ticket, Error::permanent(ErrorCode::InvalidArgument, message), now);
             return;
         }
-        let messages: Vec<Message> = page.messages.into_iter().filter(|message| message.seq <= up_to).collect();
+        page.messages.retain(|message| message.seq <= up_to);
+        page.cut(true, self.profile.format);
+        let messages = page.messages;
         if let (Some(last), Some(subscription)) = (messages.last(), self.subscriptions.get_mut(room)) {
             subscription.repaired(last.seq);
         }
