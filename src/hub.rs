@@ -5,6 +5,8 @@
 
 mod convert;
 pub mod mailbox;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -116,8 +118,9 @@ impl Hub {
         }
     }
 
-    /// The session has ended: it leaves the rooms it was subscribed to.
-    pub fn forget<'a>(&self, session: SessionKey, rooms: impl Iterator<Item = &'a RoomId>) {
+    /// The session has ended: it leaves the rooms it was subscribed to, and none that it asked for lets it in any more.
+    pub fn forget<'a>(&self, session: SessionKey, mailbox: &Mailbox, rooms: impl Iterator<Item = &'a RoomId>) {
+        mailbox.close();
         for room in rooms {
             self.worker(room).send_surely(Command::Unsubscribe { room: room.clone(), session, answer: None });
         }
@@ -176,8 +179,7 @@ impl Hub {
 
     fn subscribe(&self, caller: Caller, ticket: Ticket, facts: veza_engine::room::Facts) {
         let room = facts.id.clone();
-        let command = Command::Subscribe { caller: caller.clone(), ticket: ticket.clone(), facts: Box::new(facts) };
-        self.send(&room, command, &caller, ticket);
+        self.worker(&room).send_surely(Command::Subscribe { caller, ticket, facts: Box::new(facts) });
     }
 
     async fn subscribe_member(

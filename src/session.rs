@@ -383,7 +383,7 @@ impl Driver {
             Stage::Running | Stage::Closing { .. } => "dropped",
         };
         if self.place.take().is_some() {
-            self.node.hub.forget(self.key, self.session.rooms());
+            self.node.hub.forget(self.key, &self.mailbox, self.session.rooms());
             declared::sessions(transport).decrement(1.0);
             declared::sessions_closed_total(transport, why).increment(1);
         } else {

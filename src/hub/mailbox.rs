@@ -1,7 +1,7 @@
 //! What rooms and the node say to one session, until its task takes it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ pub struct Mailbox {
     state: Mutex<State>,
     /// Bytes the session has waiting to be sent: who is heaviest when memory runs out.
     weight: AtomicUsize,
+    closed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -107,6 +108,16 @@ impl Mailbox {
             state.missed.retain(|missed| missed != room);
         }
         Poll::Ready(letter)
+    }
+
+    /// The session has ended: nobody will read this any more.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.lock().letters = VecDeque::new();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     pub fn set_weight(&self, bytes: usize) {

@@ -89,7 +89,8 @@ struct Publishing {
 #[derive(Clone)]
 pub(super) struct WorkerHandle {
     commands: mpsc::Sender<Command>,
-    /// Commands that must not be lost when `commands` is full wait here; their number is bounded by the sessions'.
+    /// Subscriptions and their ends, in order, and what else must not be lost when `commands` is full; their number is
+    /// bounded by the sessions'.
     surely: mpsc::Sender<Command>,
     tasks: Tasks,
 }
@@ -240,6 +241,9 @@ impl Worker {
     }
 
     fn subscribe(&mut self, caller: Caller, ticket: Ticket, facts: Facts, now: Timestamp) {
+        if caller.mailbox.is_closed() {
+            return;
+        }
         let id = facts.id.clone();
         let slot = self.rooms.entry(id.clone()).or_insert_with(|| {
             declared::rooms_loaded().increment(1.0);

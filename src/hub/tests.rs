@@ -1,0 +1,156 @@
+//! Hubs on a store in memory: what happens between nodes, and when sessions end at awkward moments.
+
+use std::task::Poll;
+use std::time::Duration;
+
+use super::mailbox::Letter;
+use super::*;
+use crate::bus::MemoryBus;
+use crate::store::{MemoryStore, Writer};
+use veza_proto::Cmid;
+
+struct Nodes {
+    store: Arc<dyn Store>,
+    bus: Arc<MemoryBus>,
+    tasks: Tasks,
+    next: u64,
+}
+
+impl Nodes {
+    fn new() -> Self {
+        Self { store: Arc::new(MemoryStore::new()), bus: Arc::new(MemoryBus::new()), tasks: Tasks::new(), next: 0 }
+    }
+
+    fn hub(&self) -> Hub {
+        let (writer, handle) = Writer::new(Arc::clone(&self.store), Duration::from_secs(5));
+        self.tasks.spawn("writer", writer.run(self.tasks.token()));
+        let bus: Arc<dyn Bus> = self.bus.clone();
+        Hub::start(Arc::clone(&self.store), handle, bus, 2, Clock::start(), &self.tasks)
+    }
+
+    fn caller(&mut self, user: &str) -> Caller {
+        self.next += 1;
+        Caller { session: SessionKey(self.next), user: UserId::parse(user).unwrap(), mailbox: Arc::default() }
+    }
+}
+
+fn lobby() -> RoomId {
+    RoomId::parse("lobby").unwrap()
+}
+
+fn ticket() -> Ticket {
+    Ticket::for_tests(1)
+}
+
+async fn letter(caller: &Caller) -> Letter {
+    let next = std::future::poll_fn(|cx| caller.mailbox.poll_next(cx));
+    tokio::time::timeout(Duration::from_secs(5), next).await.expect("no letter came")
+}
+
+async fn answer(caller: &Caller) -> Answer {
+    loop {
+        if let Letter::Answer(answer) = letter(caller).await {
+            return answer.1;
+        }
+    }
+}
+
+async fn delivered(caller: &Caller) -> u64 {
+    loop {
+        if let Letter::Delivery(delivery) = letter(caller).await {
+            return delivery.seq;
+        }
+    }
+}
+
+async fn joined(hub: &Hub, caller: &Caller) -> veza_engine::Joined {
+    hub.ask(caller, ticket(), Ask::Join { room: lobby() });
+    match answer(caller).await {
+        Answer::Joined(joined) => *joined,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn publish(hub: &Hub, caller: &Caller, cmid: &str) {
+    let publish = Ask::Publish { room: lobby(), cmid: Cmid::parse(cmid).unwrap(), body: "hello".into() };
+    hub.ask(caller, ticket(), publish);
+}
+
+#[tokio::test]
+async fn what_one_node_commits_reaches_the_other_in_sequence() {
+    let mut nodes = Nodes::new();
+    let (one, two) = (nodes.hub(), nodes.hub());
+    let (alice, bob) = (nodes.caller("alice"), nodes.caller("bob"));
+    one.ensure_room(lobby(), "Lobby", UserId::parse("veza").unwrap()).await.unwrap();
+    joined(&one, &alice).await;
+    joined(&two, &bob).await;
+    for n in 0..50 {
+        publish(&one, &alice, &format!("a{n}"));
+        publish(&two, &bob, &format!("b{n}"));
+    }
+    for caller in [&alice, &bob] {
+        for seq in 1..=100 {
+            assert_eq!(delivered(caller).await, seq, "{}", caller.user);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_ends_while_it_joins_leaves_nothing_behind() {
+    let mut nodes = Nodes::new();
+    let hub = nodes.hub();
+    hub.ensure_room(lobby(), "Lobby", UserId::parse("veza").unwrap()).await.unwrap();
+    for _ in 0..20 {
+        let ghost = nodes.caller("ghost");
+        hub.ask(&ghost, ticket(), Ask::Join { room: lobby() });
+        hub.forget(ghost.session, &ghost.mailbox, [lobby()].iter());
+    }
+    let alice = nodes.caller("alice");
+    assert_eq!(joined(&hub, &alice).await.present, ["alice"]);
+}
+
+#[tokio::test]
+async fn join_and_leave_in_one_breath_end_outside() {
+    let mut nodes = Nodes::new();
+    let hub = nodes.hub();
+    hub.ensure_room(lobby(), "Lobby", UserId::parse("veza").unwrap()).await.unwrap();
+    let bob = nodes.caller("bob");
+    hub.ask(&bob, ticket(), Ask::Join { room: lobby() });
+    hub.ask(&bob, ticket(), Ask::Leave { room: lobby() });
+    assert!(matches!(answer(&bob).await, Answer::Joined(_)));
+    assert_eq!(answer(&bob).await, Answer::Left);
+    let alice = nodes.caller("alice");
+    assert_eq!(joined(&hub, &alice).await.present, ["alice"]);
+}
+
+#[tokio::test]
+async fn a_room_that_others_moved_on_is_told_at_its_real_end() {
+    let mut nodes = Nodes::new();
+    let hub = nodes.hub();
+    hub.ensure_room(lobby(), "Lobby", UserId::parse("veza").unwrap()).await.unwrap();
+    let alice = nodes.caller("alice");
+    joined(&hub, &alice).await;
+    // Another node commits, and its announcements are lost.
+    let append = |n: u64| Write::Append {
+        room: lobby(),
+        author: UserId::parse("zoe").unwrap(),
+        cmid: Cmid::parse(&format!("z{n}")).unwrap(),
+        body: "elsewhere".into(),
+        at_ms: n,
+    };
+    nodes.store.commit(&[append(1), append(2)]).await.unwrap();
+    let bob = nodes.caller("bob");
+    assert_eq!(joined(&hub, &bob).await.room.head, 2);
+    // Whoever was there gets them too, by the read that heals the room.
+    assert_eq!(delivered(&alice).await, 1);
+    assert_eq!(delivered(&alice).await, 2);
+}
+
+#[tokio::test]
+async fn a_reader_that_is_gone_costs_nothing() {
+    let mailbox = Mailbox::default();
+    mailbox.close();
+    assert!(mailbox.is_closed());
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(matches!(mailbox.poll_next(&mut cx), Poll::Pending));
+}
