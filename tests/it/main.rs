@@ -8,6 +8,7 @@
 )]
 
 mod answers;
+mod browser;
 mod carrier;
 mod http;
 mod raw;

@@ -1,8 +1,10 @@
 //! The real binary as a child process, on free ports, with a data directory of its own.
 
 use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -42,6 +44,20 @@ impl Start {
     pub fn data(mut self, path: &Path) -> Self {
         self.data = Some(path.to_owned());
         self
+    }
+
+    /// Takes ports below those the kernel gives away, so that nobody has them meanwhile when the server comes back.
+    pub fn settled(self) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let mut free = std::iter::repeat_with(|| {
+            let nth = std::process::id().wrapping_mul(97) + NEXT.fetch_add(1, Ordering::Relaxed);
+            u16::try_from(18_000 + nth % 14_000).unwrap()
+        })
+        .filter(|port| {
+            TcpListener::bind(("127.0.0.1", *port)).is_ok() && UdpSocket::bind(("127.0.0.1", *port)).is_ok()
+        });
+        let mut next = || free.next().unwrap();
+        self.variable("PORT", next()).variable("WS_PORT", next()).variable("PROMETHEUS_PORT", next())
     }
 
     /// Runs the server under another program, such as strace.
