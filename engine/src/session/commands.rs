@@ -33,8 +33,8 @@ impl Session {
             Command::RefreshToken(refresh) => self.refresh(&ticket, refresh),
             Command::CreateRoom(create) => self.create_room(&ticket, create),
             Command::JoinRoom(join) => self.join_room(&ticket, join),
-            Command::LeaveRoom(leave) => self.leave_room(&ticket, leave),
-            Command::Unsubscribe(unsubscribe) => self.unsubscribe(&ticket, unsubscribe),
+            Command::LeaveRoom(leave) => self.leave_room(&ticket, leave, now),
+            Command::Unsubscribe(unsubscribe) => self.unsubscribe(&ticket, unsubscribe, now),
             Command::ListRooms(list) => self.list_rooms(&ticket, list),
             Command::Publish(publish) => self.publish(&ticket, publish, now),
             Command::History(history) => self.history(&ticket, history),
@@ -116,16 +116,16 @@ impl Session {
         Ok(())
     }
 
-    fn leave_room(&mut self, ticket: &Ticket, leave: LeaveRoom) -> Result<(), Error> {
+    fn leave_room(&mut self, ticket: &Ticket, leave: LeaveRoom, now: Timestamp) -> Result<(), Error> {
         let room = RoomId::parse(&leave.room).map_err(invalid)?;
-        self.forget(&room);
+        self.forget(&room, now);
         self.ask(Ticket { purpose: Purpose::Leave { room: room.clone() }, ..ticket.clone() }, Ask::Leave { room });
         Ok(())
     }
 
-    fn unsubscribe(&mut self, ticket: &Ticket, unsubscribe: Unsubscribe) -> Result<(), Error> {
+    fn unsubscribe(&mut self, ticket: &Ticket, unsubscribe: Unsubscribe, now: Timestamp) -> Result<(), Error> {
         let room = RoomId::parse(&unsubscribe.room).map_err(invalid)?;
-        self.forget(&room);
+        self.forget(&room, now);
         let purpose = Purpose::Unsubscribe { room: room.clone() };
         self.ask(Ticket { purpose, ..ticket.clone() }, Ask::Unsubscribe { room });
         Ok(())
@@ -140,7 +140,7 @@ impl Session {
     }
 
     fn publish(&mut self, ticket: &Ticket, publish: Publish, now: Timestamp) -> Result<(), Error> {
-        let room = self.subscribed(&publish.room)?;
+        let room = self.entered(&publish.room)?;
         let cmid = Cmid::parse(&publish.cmid).map_err(invalid)?;
         if publish.body.is_empty() {
             return Err(Error::permanent(ErrorCode::InvalidArgument, "body must not be empty"));
@@ -150,12 +150,12 @@ impl Session {
             return Err(Error::permanent(ErrorCode::TooLarge, message));
         }
         debug_assert!(now >= ticket.since, "time does not go back");
-        self.ask(ticket.clone(), Ask::Publish { room, cmid, body: publish.body });
+        self.ask_in(&room.clone(), ticket.clone(), Ask::Publish { room, cmid, body: publish.body });
         Ok(())
     }
 
     fn history(&mut self, ticket: &Ticket, history: History) -> Result<(), Error> {
-        let room = self.subscribed(&history.room)?;
+        let room = self.entered(&history.room)?;
         let limit = page_size(history.limit, wire::HISTORY_PAGE_DEFAULT, wire::HISTORY_PAGE_MAX)?;
         let (forward, ask) = match history.anchor {
             Some(Anchor::AfterSeq(after)) => (true, Ask::ReadAfter { room: room.clone(), after, limit }),
@@ -164,12 +164,13 @@ impl Session {
             }
             Some(Anchor::BeforeSeq(before)) => (false, Ask::ReadBefore { room: room.clone(), before, limit }),
         };
-        self.ask(Ticket { purpose: Purpose::History { room, forward }, ..ticket.clone() }, ask);
+        let purpose = Purpose::History { room: room.clone(), forward };
+        self.ask_in(&room, Ticket { purpose, ..ticket.clone() }, ask);
         Ok(())
     }
 
     fn repair(&mut self, ticket: &Ticket, repair: Repair) -> Result<(), Error> {
-        let room = self.subscribed(&repair.room)?;
+        let room = self.entered(&repair.room)?;
         let up_to = if repair.up_to_seq == 0 { u64::MAX } else { repair.up_to_seq };
         if up_to <= repair.after_seq {
             return Err(Error::permanent(ErrorCode::InvalidArgument, "up_to_seq must be greater than after_seq"));
@@ -177,32 +178,49 @@ impl Session {
         let limit = (up_to - repair.after_seq).min(u64::from(wire::HISTORY_PAGE_MAX));
         let limit = u32::try_from(limit).unwrap_or(wire::HISTORY_PAGE_MAX);
         let purpose = Purpose::Repair { room: room.clone(), epoch: repair.epoch, up_to };
-        let ask = Ask::ReadAfter { room, after: repair.after_seq, limit };
-        self.ask(Ticket { purpose, ..ticket.clone() }, ask);
+        let ask = Ask::ReadAfter { room: room.clone(), after: repair.after_seq, limit };
+        self.ask_in(&room, Ticket { purpose, ..ticket.clone() }, ask);
         Ok(())
     }
 
     /// Volatile: a room this session is not in, or one too many, is silently nothing.
     pub(super) fn typing(&mut self, typing: Typing, now: Timestamp) {
-        if let Ok(room) = self.subscribed(&typing.room) {
+        if let Ok(room) = self.entered(&typing.room)
+            && self.subscriptions.get(&room).is_some_and(|subscription| subscription.admitted)
+        {
             let ask = Ask::Typing { room, active: typing.active };
             let ticket = Ticket { lane: Lane::Control, id: 0, purpose: Purpose::Command, since: now };
             self.outputs.push_back(Output::Ask { ticket, ask });
         }
     }
 
-    /// The room, if it let this session in. A room that is not there and one that is not mine get the same answer.
-    fn subscribed(&self, room: &str) -> Result<RoomId, Error> {
+    /// The room, if this session is in it or about to be. A room that is not there and one that is not mine get the same
+    /// answer.
+    fn entered(&self, room: &str) -> Result<RoomId, Error> {
         let id = RoomId::parse(room).map_err(invalid)?;
-        if self.subscriptions.get(&id).is_some_and(|subscription| subscription.admitted) {
-            return Ok(id);
-        }
-        Err(not_found())
+        if self.subscriptions.contains_key(&id) { Ok(id) } else { Err(not_found()) }
     }
 
-    fn forget(&mut self, room: &RoomId) {
-        self.subscriptions.remove(room);
+    /// Asks something of a room. A room that has not let this session in yet is asked when it does: a client that comes back
+    /// sends what was not acknowledged right behind its hello, and it must neither be lost nor change its order.
+    fn ask_in(&mut self, room: &RoomId, ticket: Ticket, ask: Ask) {
+        match self.subscriptions.get_mut(room) {
+            Some(subscription) if !subscription.admitted => {
+                self.asks_in_flight += 1;
+                subscription.waiting.push((ticket, ask));
+            }
+            Some(_) | None => self.ask(ticket, ask),
+        }
+    }
+
+    /// The room is this session's no more: what waited for it is refused.
+    pub(super) fn forget(&mut self, room: &RoomId, now: Timestamp) {
+        let waiting = self.subscriptions.remove(room).map(|subscription| subscription.waiting).unwrap_or_default();
         self.lanes.drop_room(room);
+        for (ticket, _) in waiting {
+            self.asks_in_flight = self.asks_in_flight.saturating_sub(1);
+            self.refuse(&ticket, not_found(), now);
+        }
     }
 }
 

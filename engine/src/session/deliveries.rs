@@ -32,12 +32,12 @@ impl Session {
                 self.advance_replays(now);
             }
             (Purpose::Resume { room }, Answer::Refused(error)) => {
-                self.subscriptions.remove(&room);
                 self.say_resumed(room.as_str().to_owned(), room_resumed::Result::Error(error), now);
+                self.forget(&room, now);
             }
             (Purpose::Join { room }, Answer::Refused(error)) => {
-                self.subscriptions.remove(&room);
                 self.refuse(&ticket, error, now);
+                self.forget(&room, now);
             }
             (_, Answer::Refused(error)) => self.refuse(&ticket, error, now),
             (Purpose::History { forward, .. }, Answer::Page(page)) => {
@@ -112,7 +112,12 @@ impl Session {
 
     fn joined(&mut self, room: &RoomId, joined: Joined) -> RoomJoined {
         let verdict = match self.subscriptions.get_mut(room) {
-            Some(subscription) => subscription.joined(&joined),
+            Some(subscription) => {
+                let waiting = std::mem::take(&mut subscription.waiting);
+                let asks = waiting.into_iter().map(|(ticket, ask)| Output::Ask { ticket, ask });
+                self.outputs.extend(asks);
+                subscription.joined(&joined)
+            }
             // Left again while the join was under way.
             None => Verdict { outcome: Some(Outcome::Live(veza_proto::v1::Live {})) },
         };

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use veza_proto::Encoded;
 use veza_proto::v1::{Delivery, Gap, GapReason, Live, Recovered, RoomCursor, Verdict, verdict::Outcome};
 
-use crate::ask::Joined;
+use crate::ask::{Ask, Joined, Ticket};
 use crate::limits::{GATE_MESSAGES_MAX, REPLAY_MESSAGES_MAX, REPLAY_PAGE};
 
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(crate) struct Subscription {
     pub(crate) head_due: bool,
     /// The room let this session in. Until then nothing may be read or said there.
     pub(crate) admitted: bool,
+    /// Asked of the room before it let this session in: asked again as soon as it does.
+    pub(crate) waiting: Vec<(Ticket, Ask)>,
     /// Counts replays, so that a page of an abandoned one is known.
     pub(crate) generation: u32,
 }
@@ -76,14 +78,15 @@ impl Subscription {
             state: State::Joining { cursor, gate: Gate::default() },
             head_due: false,
             admitted: false,
+            waiting: Vec::new(),
             generation: 0,
         }
     }
 
     /// Asks anew where it stands, from another cursor: it stays admitted meanwhile.
     pub(crate) fn rejoin(&mut self, cursor: Option<Cursor>, delivery: Delivery, datagrams: bool) {
-        let (admitted, generation) = (self.admitted, self.generation);
-        *self = Self { admitted, generation, ..Self::joining(cursor, delivery, datagrams) };
+        let (admitted, generation, waiting) = (self.admitted, self.generation, std::mem::take(&mut self.waiting));
+        *self = Self { admitted, generation, waiting, ..Self::joining(cursor, delivery, datagrams) };
     }
 
     /// The room answered: the verdict on the cursor.
