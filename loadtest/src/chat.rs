@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use futures_util::{StreamExt, TryStreamExt};
 use hdrhistogram::Histogram;
 use serde_json::json;
 use tokio::sync::watch;
@@ -28,6 +29,8 @@ use crate::{Failure, tokens};
 
 /// Publishes that wait for their acknowledgement; beyond it the server is far behind and the run has failed.
 const IN_FLIGHT_MAX: usize = 20_000;
+/// Joins under way at once.
+const JOINS: usize = 32;
 /// After the last publish: for acknowledgements, then for deliveries.
 const FINISH_WITHIN: Duration = Duration::from_secs(20);
 /// After the last expected delivery: what comes still comes too often.
@@ -146,26 +149,25 @@ fn check_quota(sessions: &[(Connection, Pushes)], rate: f64) -> Result<(), Failu
     Ok(())
 }
 
+/// Makes the rooms, then every session joins its own; the logs are in the order of the sessions.
 async fn join_all(sessions: &[(Connection, Pushes)], names: &[String], fast: bool) -> Result<Vec<RoomLog>, Failure> {
     let delivery = if fast { Delivery::Fast } else { Delivery::Unspecified };
     let failed = |error: Error| Failure::setup(format!("a room could not be entered: {error}"));
-    let mut logs = Vec::with_capacity(sessions.len());
-    for (at, (connection, _)) in sessions.iter().enumerate() {
-        let room = names[at % names.len()].clone();
-        if at < names.len() {
-            let create = CreateRoom { room: room.clone(), title: room.clone() };
-            connection.command(Command::CreateRoom(create)).await.map_err(failed)?;
-        }
+    let creating = sessions.iter().zip(names).map(|((connection, _), room)| {
+        let create = CreateRoom { room: room.clone(), title: room.clone() };
+        connection.command(Command::CreateRoom(create))
+    });
+    futures_util::stream::iter(creating).buffered(JOINS).try_collect::<Vec<_>>().await.map_err(failed)?;
+    let joining = sessions.iter().zip(names.iter().cycle()).map(|((connection, _), room)| async move {
         let join = JoinRoom { room: room.clone(), delivery: delivery.into(), cursor: None };
-        let reply::Result::RoomJoined(joined) = connection.command(Command::JoinRoom(join)).await.map_err(failed)?
-        else {
-            return Err(failed(Error::Unexpected));
+        let reply::Result::RoomJoined(joined) = connection.command(Command::JoinRoom(join)).await? else {
+            return Err(Error::Unexpected);
         };
-        let mut log = RoomLog::new(room, delivery);
+        let mut log = RoomLog::new(room.clone(), delivery);
         log.settle(&joined);
-        logs.push(log);
-    }
-    Ok(logs)
+        Ok(log)
+    });
+    futures_util::stream::iter(joining).buffered(JOINS).try_collect().await.map_err(failed)
 }
 
 struct Load {
@@ -227,9 +229,6 @@ impl Load {
         report.latency("publish_delivery", &tally.times.lock().expect("no holder panics"));
         self.reconcile(&mut report, total, &acknowledged, &seen);
         cpu(&mut report, before, after, took);
-        for publisher in publishers {
-            drop(publisher);
-        }
         Ok(report)
     }
 

@@ -15,6 +15,8 @@ use crate::event::Event;
 use crate::{Endpoints, Target};
 
 mod engine;
+mod opening;
+mod subscription;
 
 /// Publishes of one client that wait for their acknowledgement; further callers wait before they queue one.
 const PUBLISHES_MAX: usize = 1024;
@@ -92,10 +94,13 @@ enum Current {
     Closed,
 }
 
+type PublishReply = oneshot::Sender<Result<Published, Error>>;
+type JoinReply = oneshot::Sender<Result<RoomJoined, Error>>;
+
 enum Request {
-    Join { room: String, delivery: Delivery, reply: oneshot::Sender<Result<RoomJoined, Error>> },
+    Join { room: String, delivery: Delivery, reply: JoinReply },
     Forget { room: String },
-    Publish { publish: Publish, reply: oneshot::Sender<Result<Published, Error>> },
+    Publish { publish: Publish, reply: PublishReply },
     Close { done: oneshot::Sender<()> },
 }
 

@@ -9,11 +9,11 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use veza_proto::v1::client_frame::Command;
-use veza_proto::v1::{
-    self, Hello, JoinRoom, Published, RefreshToken, Repair, RoomJoined, RoomResumed, push, reply, room_resumed,
-};
+use veza_proto::v1::{self, JoinRoom, RefreshToken, Repair, RoomJoined, RoomResumed, push, reply, room_resumed};
 
-use super::{Config, Current, Request};
+use super::opening::Opening;
+use super::subscription::Subscription;
+use super::{Config, Current, PublishReply, Request};
 use crate::Transport;
 use crate::connection::{Connection, Pushes};
 use crate::error::Error;
@@ -23,8 +23,6 @@ use crate::race::Memory;
 use crate::reconnect::{self, Next, backoff};
 use crate::room::{RoomLog, Step};
 
-/// A hole is repaired after this long: most datagrams that seem lost were only overtaken.
-const REPAIR_GRACE: Duration = Duration::from_millis(50);
 /// Asking again what the server refused for now without saying when.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// A link that held this long was a good one: the back-off starts anew.
@@ -34,15 +32,12 @@ const SILENCE_GRACE: Duration = Duration::from_secs(15);
 /// Hellos in a row that may be refused for their token.
 const REFUSED_TOKENS_MAX: u32 = 3;
 
-type PublishReply = oneshot::Sender<Result<Published, Error>>;
-type JoinReply = oneshot::Sender<Result<RoomJoined, Error>>;
-
 pub(super) struct Engine {
     config: Config,
     requests: mpsc::Receiver<Request>,
     events: mpsc::Sender<Event>,
     current: watch::Sender<Current>,
-    rooms: BTreeMap<String, Room>,
+    rooms: BTreeMap<String, Subscription>,
     outbox: Outbox<PublishReply>,
     /// No publish before this: the server asked for patience.
     paused_until: Option<Instant>,
@@ -51,16 +46,6 @@ pub(super) struct Engine {
     refused_tokens: u32,
     attempt: u32,
     memory: Memory,
-}
-
-struct Room {
-    log: RoomLog,
-    waiting: Vec<JoinReply>,
-    /// A join or resume is under way on this link.
-    joining: bool,
-    repairing: bool,
-    /// When to ask for what is missing, or to join again.
-    due: Option<Instant>,
 }
 
 /// An answer from the link.
@@ -167,53 +152,28 @@ impl Engine {
 
     /// One attempt. Requests are taken meanwhile.
     async fn connect(&mut self) -> Result<(Connection, Pushes), Leave> {
-        let (config, resume_token, mut memory) = (self.config.clone(), self.resume_token.clone(), self.memory);
-        let rooms = self.rooms.values().filter(|room| room.log.is_known()).map(|room| room.log.cursor()).collect();
-        let refused = (self.refused_tokens > 0).then(|| self.last_token.clone());
-        let mut opening = Box::pin(async move {
-            let token = config.token.get().await;
-            let opened = match &token {
-                Ok(token) if refused.as_ref() == Some(token) => {
-                    Err(Error::Token("the server refused it and there is no other".into()))
-                }
-                Ok(token) => {
-                    let hello = Hello { token: token.clone(), client: config.client.clone(), resume_token, rooms };
-                    let opening = Connection::open_remembering(
-                        &config.endpoints,
-                        &config.target,
-                        hello,
-                        &config.options,
-                        &mut memory,
-                    );
-                    opening.await
-                }
-                Err(error) => Err(error.clone()),
-            };
-            (opened, token.unwrap_or_default(), memory)
-        });
+        let known = self.rooms.values().filter(|room| room.log.is_known());
+        let opening = Opening {
+            config: self.config.clone(),
+            resume_token: self.resume_token.clone(),
+            rooms: known.map(|room| room.log.cursor()).collect(),
+            refused_token: (self.refused_tokens > 0).then(|| self.last_token.clone()),
+            memory: self.memory,
+        };
+        let mut opening = Box::pin(opening.open());
         loop {
-            let (opened, token, memory) = tokio::select! {
+            let opened = tokio::select! {
                 opened = &mut opening => opened,
                 request = self.requests.recv() => match self.request(request) {
                     Ok(()) => continue,
                     Err(done) => return Err(Leave::Closed(done)),
                 },
             };
-            self.memory = memory;
-            self.last_token = token;
-            return match opened {
-                Ok(link) => {
-                    self.refused_tokens = 0;
-                    Ok(link)
-                }
-                Err(error) => {
-                    if matches!(error, Error::Token(_)) && self.refused_tokens > 0 {
-                        self.refused_tokens = REFUSED_TOKENS_MAX - 1;
-                        return Err(Leave::Lost(unauthenticated(error)));
-                    }
-                    Err(Leave::Lost(error))
-                }
-            };
+            (self.memory, self.last_token) = (opened.memory, opened.token);
+            if opened.link.is_ok() {
+                self.refused_tokens = 0;
+            }
+            return opened.link.map_err(Leave::Lost);
         }
     }
 
@@ -235,7 +195,8 @@ impl Engine {
             Some(Request::Publish { publish, reply }) => self.outbox.push(publish, reply),
             Some(Request::Forget { room }) => drop(self.rooms.remove(&room)),
             Some(Request::Join { room, delivery, reply }) => {
-                let entry = self.rooms.entry(room.clone()).or_insert_with(|| Room::new(RoomLog::new(room, delivery)));
+                let entry =
+                    self.rooms.entry(room.clone()).or_insert_with(|| Subscription::new(RoomLog::new(room, delivery)));
                 entry.waiting.push(reply);
                 // A room that is joined already is asked again: the caller wants its state, and the log takes the verdict.
                 entry.due = None;
@@ -523,43 +484,6 @@ impl Engine {
     }
 }
 
-impl Room {
-    fn new(log: RoomLog) -> Self {
-        Self { log, waiting: Vec::new(), joining: false, repairing: false, due: None }
-    }
-
-    /// A known room was named in the hello and is answered by a push; the others are joined.
-    fn begin_link(&mut self) {
-        self.log.unsettle();
-        (self.joining, self.repairing, self.due) = (self.log.is_known(), false, None);
-    }
-
-    fn wants_join(&self, now: Instant) -> bool {
-        !self.joining && (!self.log.is_settled() || !self.waiting.is_empty()) && self.due.is_none_or(|due| due <= now)
-    }
-
-    fn wants_repair(&mut self, now: Instant) -> Option<Repair> {
-        if self.repairing || self.due.is_none_or(|due| due > now) {
-            return None;
-        }
-        self.due = None;
-        self.log.missing()
-    }
-
-    /// Looks for a hole: its grace begins when it is seen, and anew with every message that came in order.
-    fn look(&mut self, progress: bool) {
-        if self.log.missing().is_none() {
-            self.due = None;
-        } else if progress || self.due.is_none() {
-            self.due = Some(Instant::now() + REPAIR_GRACE);
-        }
-    }
-}
-
 fn patience(error: &v1::Error) -> Duration {
     if error.retry_after_ms == 0 { RETRY_AFTER } else { Duration::from_millis(error.retry_after_ms.into()) }
-}
-
-fn unauthenticated(error: Error) -> Error {
-    Error::Refused(v1::Error::permanent(v1::ErrorCode::Unauthenticated, error.to_string()))
 }

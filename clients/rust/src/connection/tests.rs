@@ -1,3 +1,4 @@
+use veza_proto::CloseCode;
 use veza_proto::v1::{ErrorCode, JoinRoom, Ping, Publish};
 
 use super::*;
