@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use veza_client::proto::v1::client_frame::Command;
 use veza_client::proto::v1::{CreateRoom, Delivery, JoinRoom, Publish, Published, reply};
 use veza_client::room::RoomLog;
-use veza_client::{Connection, Error, Pushes};
+use veza_client::{Connection, Error, Pushes, Transport};
 
 use crate::crowd::Opening;
 use crate::idle::{check_descriptors, positive};
@@ -60,9 +60,17 @@ pub(crate) struct Args {
     /// Ask for deliveries by datagram where the link has them, repaired by stream.
     #[arg(long)]
     fast: bool,
+    /// Throw away this share of the deliveries that may come by datagram, so that repairs have something to do.
+    #[arg(long, default_value_t = 0.0, requires = "fast", value_parser = share)]
+    lose: f64,
     /// A message's body, bytes.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=32_768))]
     body: u32,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    if (0.0..=0.5).contains(&number) { Ok(number) } else { Err("from 0 to 0.5".into()) }
 }
 
 /// Which transports the members take.
@@ -123,7 +131,7 @@ pub(crate) async fn run(args: Args) -> Result<Report, Failure> {
     let logs = join_all(&sessions, &names, args.fast).await?;
     let parameters = json!({
         "rooms": args.rooms, "members": args.members, "rate": args.rate, "seconds": args.seconds,
-        "warmup_s": args.warmup, "transport": args.transport, "fast": args.fast, "body_bytes": args.body,
+        "warmup_s": args.warmup, "transport": args.transport, "fast": args.fast, "lose": args.lose, "body_bytes": args.body,
         "sockets": args.site.sockets,
     });
     let report = Report::new("chat", args.site.json.clone(), parameters, site.server.version());
@@ -207,7 +215,9 @@ impl Load {
         let mut watching = JoinSet::new();
         for (at, ((connection, pushes), log)) in sessions.into_iter().zip(logs).enumerate() {
             let room = at % self.names.len();
-            let member = Member { room, connection, pushes, log, tally: tally.clone() };
+            // Only where a head is told after the deliveries is the loss of the last one noticed.
+            let lose = if connection.transport() == Transport::WebSocket { 0.0 } else { args.lose };
+            let member = Member { room, connection, pushes, log, tally: tally.clone(), lose };
             watching.spawn(member.watch(stopped.clone()));
         }
 
@@ -325,6 +335,7 @@ impl Load {
         report.figure("expected_deliveries", stored * members as u64);
         report.figure("delivered", delivered);
         report.figure("received_pushes", sum(|member| member.raw));
+        report.figure("thrown_away", sum(|member| member.lost));
         report.figure("repairs", sum(|member| member.repairs));
         report.figure("lagging_marks", sum(|member| member.lagging));
 

@@ -19,6 +19,8 @@ use crate::{Failure, floor, tokens};
 const PER_ROOM: usize = 20;
 /// Joins under way at once.
 const JOINS: usize = 64;
+/// Sessions closed every ten milliseconds.
+const CLOSES: usize = 50;
 /// Memory counts as settled when it changes by less than this within a second, or after so many.
 const SETTLED: f64 = 0.002;
 const SETTLE_SECONDS_MAX: u32 = 15;
@@ -121,7 +123,7 @@ pub(crate) async fn measure(
     let mut crowd = opening.open("opening").await;
     let opened = sample()?;
     let own_opened = Process::this().sample()?;
-    let mut sessions = hold_of(&mut crowd);
+    let sessions = hold_of(&mut crowd);
     if rooms > 0 {
         join_rooms(report, &sessions, rooms).await;
     }
@@ -146,7 +148,7 @@ pub(crate) async fn measure(
     cpu(report, "tool_cpu_s_opening", own_before, own_opened);
     cpu(report, "tool_cpu_s_holding", own_opened, own_held);
 
-    sessions.clear();
+    close(sessions).await;
     settle(server).await?;
     if let Some(closed) = sample()? {
         report.decimal("server_rss_mib_closed", mib(closed.rss));
@@ -166,6 +168,14 @@ pub(crate) async fn measure(
 /// The connections alone: nobody reads their pushes, so they are discarded as they come.
 fn hold_of(crowd: &mut Crowd) -> Vec<Connection> {
     crowd.sessions.drain(..).flatten().map(|(connection, _pushes)| connection).collect()
+}
+
+/// Closes at a pace: a burst of farewells by UDP would lose some, and their sessions would stay until they time out.
+async fn close(mut sessions: Vec<Connection>) {
+    while !sessions.is_empty() {
+        sessions.truncate(sessions.len().saturating_sub(CLOSES));
+        sleep(Duration::from_millis(10)).await;
+    }
 }
 
 fn figures_of_server(report: &mut Report, samples: [Sample; 4], sessions: usize, hold: u32) {

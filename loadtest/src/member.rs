@@ -37,6 +37,8 @@ pub(crate) struct Member {
     pub(crate) pushes: Pushes,
     pub(crate) log: RoomLog,
     pub(crate) tally: Arc<Tally>,
+    /// The share of deliveries that is thrown away unread, as a bad network would.
+    pub(crate) lose: f64,
 }
 
 /// What one member saw.
@@ -49,6 +51,8 @@ pub(crate) struct Seen {
     pub(crate) twice: u64,
     /// Deliveries as they came, before duplicates were dropped.
     pub(crate) raw: u64,
+    /// Of those, the ones thrown away on purpose.
+    pub(crate) lost: u64,
     pub(crate) repairs: u64,
     pub(crate) lagging: u64,
     /// What went wrong, in a sentence.
@@ -94,6 +98,10 @@ impl Member {
         match event {
             push::Event::Message(delivered) => {
                 seen.raw += 1;
+                if self.lose > 0.0 && rand::random::<f64>() < self.lose {
+                    seen.lost += 1;
+                    return false;
+                }
                 let steps = delivered.message.map(|message| self.log.deliver(message)).unwrap_or_default();
                 self.show(steps, seen)
             }
