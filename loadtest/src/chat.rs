@@ -136,7 +136,9 @@ pub(crate) async fn run(args: Args) -> Result<Report, Failure> {
     });
     let report = Report::new("chat", args.site.json.clone(), parameters, site.server.version());
     let load = Load { names, schedule: Schedule::new(args.rate), body: args.body as usize, server: site.process };
-    load.run(report, sessions, logs, &args).await
+    let report = load.run(report, sessions, logs, &args).await?;
+    site.endpoints.wait_closed().await;
+    Ok(report)
 }
 
 /// Names that no earlier run has used: the log of each room must hold this run's messages alone.

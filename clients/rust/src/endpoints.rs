@@ -9,6 +9,8 @@ use crate::trust::{Trust, TrustError};
 /// What a UDP socket may hold unread.
 const SOCKET_BYTES: usize = 1024 * 1024;
 
+const CLOSED_WITHIN: Duration = Duration::from_secs(1);
+
 /// Sockets and TLS configurations that any number of links share. Cloning counts a reference.
 ///
 /// A UDP socket is opened when the first link needs it and used by many: thousands of QUIC connections fit on one.
@@ -54,6 +56,21 @@ impl Endpoints {
         })))
     }
 
+    /// Waits until the servers know that every link over these sockets is closed, a second at most. A program that ends
+    /// right after it dropped its QUIC links would take their farewells with it.
+    pub async fn wait_closed(&self) {
+        let idle = async {
+            for endpoint in self.0.quic_sockets.opened() {
+                endpoint.wait_idle().await;
+            }
+            for endpoint in self.0.webtransport_sockets.opened() {
+                endpoint.wait_idle().await;
+            }
+        };
+        // Whoever has not answered by then is left to its own timeout.
+        tokio::time::timeout(CLOSED_WITHIN, idle).await.ok();
+    }
+
     /// TLS for TCP: `wss://` and `https://`.
     pub(crate) fn tls(&self) -> Arc<rustls::ClientConfig> {
         self.0.websocket.clone()
@@ -86,6 +103,10 @@ impl<E: Clone> Pool<E> {
     fn new(sockets: usize) -> Self {
         let empty = || (0..sockets.max(1)).map(|_| OnceLock::new()).collect();
         Self { v4: empty(), v6: empty(), next: AtomicUsize::new(0) }
+    }
+
+    fn opened(&self) -> impl Iterator<Item = &E> {
+        self.v4.iter().chain(&self.v6).filter_map(OnceLock::get)
     }
 
     fn take(&self, to: SocketAddr, open: impl FnOnce(UdpSocket) -> std::io::Result<E>) -> std::io::Result<E> {
