@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# The page and its SDK: install | build | check | test.
+set -euo pipefail
+cd "$(dirname "$0")/../clients/web"
+
+installed() {
+  [ node_modules/.package-lock.json -nt package-lock.json ] && [ node_modules/.package-lock.json -nt package.json ]
+}
+
+case "${1:-}" in
+  install)
+    if ! installed; then
+      # `npm ci` wants the optional packages of every platform in the lock file. A lock file made where the registry has
+      # only some of them still pins what is needed here, which `npm install` takes.
+      npm ci 2>/dev/null || npm install --no-save
+      touch node_modules/.package-lock.json
+    fi
+    ;;
+  build)
+    "$0" install
+    npm run --silent build
+    ;;
+  check)
+    npm run --silent check
+    npm run --silent build:check
+    # The generated messages are what the schema makes now.
+    before=$(mktemp -d)
+    trap 'rm -rf "$before"' EXIT
+    cp -R src/gen "$before/"
+    npm run --silent gen
+    if ! diff -r "$before/gen" src/gen; then
+      echo "src/gen is not what proto/ makes: commit what \`npm run gen\` has just written" >&2
+      exit 1
+    fi
+    ;;
+  test)
+    npm test
+    ;;
+  *)
+    echo "usage: scripts/web.sh install|build|check|test" >&2
+    exit 2
+    ;;
+esac
