@@ -65,10 +65,9 @@ async fn delivered(caller: &Caller) -> u64 {
 
 async fn joined(hub: &Hub, caller: &Caller) -> veza_engine::Joined {
     hub.ask(caller, ticket(), Ask::Join { room: lobby() });
-    match answer(caller).await {
-        Answer::Joined(joined) => *joined,
-        other => panic!("{other:?}"),
-    }
+    let answer = answer(caller).await;
+    let Answer::Joined(joined) = answer else { panic!("{answer:?}") };
+    *joined
 }
 
 fn publish(hub: &Hub, caller: &Caller, cmid: &str) {

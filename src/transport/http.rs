@@ -1,6 +1,6 @@
 //! Plain HTTP on `PORT`: health, where to connect, the development login, and the page.
 //!
-//! One router answers HTTP/1.1, HTTP/2 and, through [`super::http3`], HTTP/3. What it says comes from a [`Site`].
+//! One router answers HTTP/1.1, HTTP/2 and, through `http3.rs`, HTTP/3. What it says comes from a [`Site`].
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};

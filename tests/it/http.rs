@@ -81,19 +81,23 @@ async fn http3_answers_the_health_paths() {
     let config = quinn::ClientConfig::new(Arc::new(tls));
     let connection = endpoint.connect_with(config, address, "h3.localhost").unwrap().await.unwrap();
     let (mut driver, mut requests) = h3::client::new(h3_quinn::Connection::new(connection)).await.unwrap();
-    let driving = tokio::task::spawn(async move { driver.wait_idle().await });
-    for path in ["/health/live", "/health/ready"] {
-        let request = http::Request::get(format!("https://h3.localhost{path}")).body(()).unwrap();
-        let mut stream = requests.send_request(request).await.unwrap();
-        stream.finish().await.unwrap();
-        let response = stream.recv_response().await.unwrap();
-        assert_eq!(response.status(), 200, "{path}");
-        let mut body = Vec::new();
-        while let Some(chunk) = stream.recv_data().await.unwrap() {
-            body.extend_from_slice(chunk.chunk());
+    let asking = async {
+        for path in ["/health/live", "/health/ready"] {
+            let request = http::Request::get(format!("https://h3.localhost{path}")).body(()).unwrap();
+            let mut stream = requests.send_request(request).await.unwrap();
+            stream.finish().await.unwrap();
+            let response = stream.recv_response().await.unwrap();
+            assert_eq!(response.status(), 200, "{path}");
+            let mut body = Vec::new();
+            while let Some(chunk) = stream.recv_data().await.unwrap() {
+                body.extend_from_slice(chunk.chunk());
+            }
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body["status"], "ok");
         }
-        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(body["status"], "ok");
+    };
+    tokio::select! {
+        () = asking => {}
+        ended = driver.wait_idle() => panic!("{ended}"),
     }
-    driving.abort();
 }
