@@ -29,6 +29,8 @@ use crate::{bus, page};
 
 /// Reconnects that a drain spreads out to, per second: well under what a neighbour can admit.
 const RECONNECTS_PER_SECOND: usize = 500;
+/// Who has not left this long after it was told to is not going to.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 /// What a drain leaves for closing the rest.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -199,6 +201,7 @@ async fn drain(admissions: &Admissions, registry: &Registry, grace: Duration, st
     let sessions = registry.len();
     let wait = grace.saturating_sub(CLOSE_WITHIN);
     let spread = Duration::from_secs_f64(sessions as f64 / RECONNECTS_PER_SECOND as f64).min(wait);
+    let wait = wait.min(spread + LEAVE_WITHIN);
     tracing::info!(sessions, ?spread, "draining");
     registry.drain(|_| spread.mul_f64(rand::random::<f64>()));
     tokio::select! {
