@@ -146,10 +146,11 @@ impl Driver {
         true
     }
 
-    /// Sets the one timer to the session's next deadline.
+    /// Sets the one timer to the session's next deadline. One that is set to an earlier moment stays: firing early costs
+    /// less than setting it anew for every frame.
     fn arm(&mut self, cx: &mut Context<'_>) {
         let Some((at, _)) = self.session.poll_timeout() else { return };
-        if self.armed == Some(at) {
+        if self.armed.is_some_and(|armed| armed <= at) {
             return;
         }
         self.armed = Some(at);
