@@ -37,7 +37,7 @@ else
   skip "page: types, dist, generated messages" "no npm, or no node modules (make setup)"
 fi
 if have python3 && python3 -c 'import yaml' 2>/dev/null; then
-  phase "deploy: YAML parses" python3 scripts/yaml.py
+  phase "deploy: YAML parses" python3 scripts/deploy_yaml.py
 else
   skip "deploy: YAML parses" "python3 has no yaml module here"
 fi

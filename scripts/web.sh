@@ -10,9 +10,7 @@ installed() {
 case "${1:-}" in
   install)
     if ! installed; then
-      # `npm ci` wants the optional packages of every platform in the lock file. A lock file made where the registry has
-      # only some of them still pins what is needed here, which `npm install` takes.
-      npm ci 2>/dev/null || npm install --no-save
+      npm ci
       touch node_modules/.package-lock.json
     fi
     ;;

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what cannot be read fails the test that wanted it")]
 
+#[path = "tidy/documents.rs"]
+mod documents;
 #[path = "tidy/licences.rs"]
 mod licences;
 #[path = "tidy/modules.rs"]
