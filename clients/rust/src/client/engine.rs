@@ -25,6 +25,9 @@ use crate::room::{RoomLog, Step};
 
 /// Asking again what the server refused for now without saying when.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// A server that owes an answer and is silent for this long is asked for a sign of life. On QUIC a server that was killed says
+/// nothing by itself; the one started in its place resets the connection when it hears from it.
+const NUDGE_AFTER: Duration = Duration::from_secs(1);
 /// A link that held this long was a good one: the back-off starts anew.
 const GOOD_LINK: Duration = Duration::from_secs(5);
 /// Beyond the announced heartbeat, a WebSocket server that is silent for this long is gone.
@@ -54,6 +57,7 @@ enum Done {
     Joined(String, Result<reply::Result, Error>),
     Repaired(String, Repair, Result<reply::Result, Error>),
     Refreshed(Result<reply::Result, Error>),
+    Nudged,
 }
 
 type InFlight = FuturesUnordered<BoxFuture<'static, Done>>;
@@ -233,13 +237,15 @@ impl Engine {
 
     async fn follow(&mut self, connection: &Connection, pushes: &mut Pushes, welcome: &v1::Welcome) -> Leave {
         let mut in_flight = InFlight::new();
-        let mut moving_at = None;
+        let (mut moving_at, mut nudged) = (None, Instant::now());
         let silence_max = (connection.transport() == Transport::WebSocket)
             .then(|| Duration::from_millis(welcome.heartbeat_ms.into()) + SILENCE_GRACE);
         loop {
             self.pump(connection, &in_flight);
             let silent_at = silence_max.map(|max| Instant::now() + max.saturating_sub(connection.silent_for()));
-            let due = self.due().into_iter().chain(moving_at).chain(silent_at).min();
+            let heard = Instant::now().checked_sub(connection.silent_for()).unwrap_or(nudged);
+            let nudge_at = self.is_owed(&in_flight).then(|| heard.max(nudged) + NUDGE_AFTER);
+            let due = self.due().into_iter().chain(moving_at).chain(silent_at).chain(nudge_at).min();
             let timer = async {
                 match due {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -272,9 +278,18 @@ impl Engine {
                     if silence_max.is_some_and(|max| connection.silent_for() >= max) {
                         return Leave::Lost(Error::Timeout(connection.silent_for()));
                     }
+                    if nudge_at.is_some_and(|at| at <= Instant::now()) {
+                        nudged = Instant::now();
+                        in_flight.push(nudge(connection.clone()));
+                    }
                 }
             }
         }
+    }
+
+    /// Whether the server has something to answer: a command, or where a room goes on.
+    fn is_owed(&self, in_flight: &InFlight) -> bool {
+        !in_flight.is_empty() || self.outbox.has_queued() || self.rooms.values().any(|room| !room.log.is_settled())
     }
 
     /// Starts everything that can be started now: joins, repairs, publishes.
@@ -414,6 +429,7 @@ impl Engine {
                     room.log.unsettle();
                 }
             }
+            Done::Nudged => {}
             Done::Refreshed(answer) => {
                 if let Err(error) = answer {
                     // The server will say when it has had enough of the old one.
@@ -482,6 +498,14 @@ impl Engine {
         self.rooms.clear();
         self.tell(Event::State(State::Closed { code, reason })).await;
     }
+}
+
+fn nudge(connection: Connection) -> BoxFuture<'static, Done> {
+    Box::pin(async move {
+        // Nobody waits for the pong: hearing it is enough, and the link's end is noticed by its pushes.
+        connection.tell(Command::Ping(v1::Ping::default())).await.ok();
+        Done::Nudged
+    })
 }
 
 fn patience(error: &v1::Error) -> Duration {
