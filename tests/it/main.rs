@@ -1,6 +1,8 @@
 //! The server as its users meet it: the real binary, real transports, a real database.
 
 #![expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
     clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
     unreachable_pub,
@@ -10,6 +12,7 @@
 mod answers;
 mod browser;
 mod carrier;
+mod crash;
 mod http;
 mod raw;
 mod scenarios;
