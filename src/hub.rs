@@ -126,14 +126,15 @@ impl Hub {
         }
     }
 
-    /// Creates a room that the server itself wants to be there.
+    /// Creates a room that the server itself wants to be there. Nobody is its member yet.
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer.
     pub async fn ensure_room(&self, room: RoomId, title: &str, creator: UserId) -> Result<(), StoreError> {
         let at_ms = self.shared.clock.now().as_millis();
-        let write = Write::CreateRoom { room, title: title.to_owned(), creator, at_ms };
-        self.shared.store.commit(&[write]).await.map(|_| ())
+        let leave = Write::RemoveMember { room: room.clone(), user: creator.clone() };
+        let create = Write::CreateRoom { room, title: title.to_owned(), creator, at_ms };
+        self.shared.store.commit(&[create, leave]).await.map(|_| ())
     }
 
     fn create(&self, caller: &Caller, ticket: Ticket, room: RoomId, title: String) {
