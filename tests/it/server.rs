@@ -1,7 +1,7 @@
 //! The real binary as a child process, on free ports, with a data directory of its own.
 
-use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, UdpSocket};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -142,6 +142,11 @@ impl Process {
         self.kept.take()
     }
 
+    /// `GET` of a path, once.
+    pub fn get(&self, path: &str) -> Answer {
+        get(self.http, path)
+    }
+
     pub async fn describe(&self) -> (Server, Endpoints) {
         let server = Server::discover(&self.url()).await.unwrap();
         let endpoints = server.endpoints().unwrap();
@@ -170,6 +175,26 @@ impl Process {
             }
         }
     }
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// In lower case.
+    pub head: String,
+    pub body: String,
+}
+
+/// One HTTP/1.1 request on a connection of its own.
+pub fn get(port: u16, path: &str) -> Answer {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n").unwrap();
+    let answer = std::io::read_to_string(stream).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Answer { status: status.unwrap_or_else(|| panic!("{head}")), head: head.to_lowercase(), body: body.to_owned() }
 }
 
 impl Drop for Process {
