@@ -99,7 +99,8 @@ impl Site for Ops {
             // The development certificate and the listeners know the address, and a name could mean IPv6 first.
             None => host.filter(|host| *host != "localhost").unwrap_or("127.0.0.1").to_owned(),
         };
-        let scheme = if addresses.websocket_tls { "wss" } else { "ws" };
+        let behind_tls = self.public_url.as_ref().is_some_and(|url| url.starts_with("https:"));
+        let scheme = if addresses.websocket_tls || behind_tls { "wss" } else { "ws" };
         let hashes: Vec<String> = self.certificates.hashes().iter().map(|hash| STANDARD.encode(hash)).collect();
         json!({
             "webtransportUrl": format!("https://{host}:{}{WEBTRANSPORT_PATH}", addresses.webtransport.port()),
@@ -110,10 +111,13 @@ impl Site for Ops {
         })
     }
 
-    fn login(&self, user: String, _from: IpAddr) -> BoxFuture<'_, Result<Value, LoginRefused>> {
+    fn login(&self, user: String, from: IpAddr) -> BoxFuture<'_, Result<Value, LoginRefused>> {
         async move {
             if self.environment != Environment::Development || !self.auth.can_issue() {
                 return Err(LoginRefused::Absent);
+            }
+            if self.admissions.logins_blocked(from) {
+                return Err(LoginRefused::RateLimited { retry_after_s: 60 });
             }
             let user = UserId::parse(&user).map_err(|error| LoginRefused::Invalid(error.to_string()))?;
             let now = self.clock.now();

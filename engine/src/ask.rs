@@ -134,8 +134,8 @@ pub enum Purpose {
         forward: bool,
     },
     Repair {
-        room: RoomId,
         epoch: u64,
+        after: u64,
         up_to: u64,
     },
     Leave {

@@ -67,7 +67,7 @@ pub const FETCH_PAGE: u32 = 500;
 const _: () = assert!(QUEUE_BYTES_VOLATILE < QUEUE_BYTES_MAX, "volatile pushes go first");
 const _: () = assert!(REPLAY_QUEUE_BYTES < QUEUE_BYTES_MAX, "a replay alone never makes a slow consumer");
 const _: () = assert!(
-    REPLAY_QUEUE_BYTES + REPLAY_PAGE as usize * 1024 < QUEUE_BYTES_MAX,
-    "a page of ordinary messages fits beside what waits"
+    REPLAY_QUEUE_BYTES + veza_proto::limits::SERVER_JSON_BYTES_MAX < QUEUE_BYTES_MAX,
+    "the last message of a replay that had room fits beside what waits"
 );
 const _: () = assert!(REPLAY_PAGE <= veza_proto::limits::HISTORY_PAGE_MAX, "the store reads what history may read");

@@ -270,9 +270,10 @@ impl Room {
     }
 }
 
-/// Nothing was accepted, and the same command may succeed later.
+/// Nothing was acknowledged, and the same command may succeed later. Whether a write was stored all the same is not known;
+/// asking again with the same cmid finds out.
 pub fn unavailable() -> Error {
-    Error::temporary(ErrorCode::Unavailable, "the store does not answer: nothing was stored", 1_000)
+    Error::temporary(ErrorCode::Unavailable, "the store does not answer: ask again, with the same cmid", 1_000)
 }
 
 fn published(message: &Message, duplicate: bool) -> Published {

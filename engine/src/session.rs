@@ -484,6 +484,11 @@ impl Session {
                 return;
             }
         };
+        if self.subscriptions.contains_key(&room) {
+            let error = Error::permanent(ErrorCode::InvalidArgument, "hello names this room twice");
+            self.say_resumed(cursor.room, room_resumed::Result::Error(error), now);
+            return;
+        }
         let subscription = Subscription::joining(Cursor::of(&cursor), cursor.delivery(), self.profile.datagrams);
         self.subscriptions.insert(room.clone(), subscription);
         let ticket = Ticket { lane: Lane::Control, id: 0, purpose: Purpose::Resume { room: room.clone() }, since: now };

@@ -131,7 +131,7 @@ pub const VARIABLES: &[Variable] = &[
         "VEZA_PUBLIC_URL",
         Kind::Text("an origin like https://live.veza.example"),
         "none",
-        "The server's address as browsers see it, when a name or a proxy stands before it.",
+        "The server's name as browsers see it, when a name or a proxy stands before it; ports stay the server's own.",
     ),
     described(
         "TLS_CERT_FILE",

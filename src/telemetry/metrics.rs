@@ -73,7 +73,6 @@ declare! {
     counter published_total(outcome) "Publishes by outcome: stored, duplicate, conflict, refused, unavailable.";
     histogram publish_commit_seconds() "From a publish's arrival at its room to the commit that holds it.";
     histogram publish_fanout_seconds() "From the commit to the last subscriber's mailbox.";
-    histogram publish_ack_seconds() "From a publish's arrival to its acknowledgement in the session's lane.";
     histogram delivery_queue_seconds() "From the commit to the receiving session's lanes.";
     counter deliveries_total(path) "Messages handed to sessions: stream, datagram, replay, repair.";
     counter typing_total() "Typing events passed on.";

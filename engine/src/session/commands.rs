@@ -177,7 +177,7 @@ impl Session {
         }
         let limit = (up_to - repair.after_seq).min(u64::from(wire::HISTORY_PAGE_MAX));
         let limit = u32::try_from(limit).unwrap_or(wire::HISTORY_PAGE_MAX);
-        let purpose = Purpose::Repair { room: room.clone(), epoch: repair.epoch, up_to };
+        let purpose = Purpose::Repair { epoch: repair.epoch, after: repair.after_seq, up_to };
         let ask = Ask::ReadAfter { room: room.clone(), after: repair.after_seq, limit };
         self.ask_in(&room, Ticket { purpose, ..ticket.clone() }, ask);
         Ok(())

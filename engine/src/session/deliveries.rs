@@ -43,8 +43,8 @@ impl Session {
             (Purpose::History { forward, .. }, Answer::Page(page)) => {
                 self.reply(&ticket, reply::Result::HistoryPage(page.into_history(forward, self.profile.format)), now);
             }
-            (Purpose::Repair { room, epoch, up_to }, Answer::Page(page)) => {
-                self.repaired(&ticket, &room, epoch, up_to, *page, now);
+            (Purpose::Repair { epoch, after, up_to }, Answer::Page(page)) => {
+                self.repaired(&ticket, epoch, after, up_to, *page, now);
             }
             (Purpose::Leave { room }, Answer::Left) => {
                 self.reply(&ticket, reply::Result::RoomLeft(RoomLeft { room: room.as_str().to_owned() }), now);
@@ -194,32 +194,31 @@ impl Session {
             return;
         }
         *reading = false;
-        let mut send = Vec::new();
+        let mut sent = 0;
         if let Answer::Page(page) = answer
             && page.epoch == subscription.epoch
         {
             for message in page.messages {
-                if message.seq == *next && message.seq <= *up_to {
-                    *next += 1;
-                    send.push(message);
+                // Long messages may pass the bound before the page ends; the rest is read again when there is room.
+                if message.seq != *next || message.seq > *up_to || self.lanes.bytes() >= limits::REPLAY_QUEUE_BYTES {
+                    break;
                 }
+                *next += 1;
+                sent += 1;
+                self.lanes.push_delivery(room, message.seq, delivered(message), now);
             }
         }
-        if send.is_empty() {
+        if sent == 0 && self.lanes.bytes() < limits::REPLAY_QUEUE_BYTES {
             // The store does not answer, or the history was cut away meanwhile: the client comes back by cursor.
             self.mark_lagging(room, None, now);
             return;
         }
-        self.note(Note::Replayed(send.len() as u64));
-        for message in send {
-            let seq = message.seq;
-            self.lanes.push_delivery(room, seq, delivered(message), now);
-        }
+        self.note(Note::Replayed(sent));
         self.relieve(now);
         self.advance_replays(now);
     }
 
-    fn repaired(&mut self, ticket: &Ticket, room: &RoomId, epoch: u64, up_to: u64, mut page: Page, now: Timestamp) {
+    fn repaired(&mut self, ticket: &Ticket, epoch: u64, after: u64, up_to: u64, mut page: Page, now: Timestamp) {
         if epoch != page.epoch {
             let message = format!("the room is in epoch {}, not {epoch}: join it again", page.epoch);
             self.refuse(ticket, Error::permanent(ErrorCode::InvalidArgument, message), now);
@@ -227,11 +226,11 @@ impl Session {
         }
         page.messages.retain(|message| message.seq <= up_to);
         page.cut(true, self.profile.format);
-        let messages = page.messages;
-        if let (Some(last), Some(subscription)) = (messages.last(), self.subscriptions.get_mut(room)) {
-            subscription.repaired(last.seq);
-        }
-        let repaired = Repaired { room: room.as_str().to_owned(), epoch, messages, head: page.head };
+        let held = page.messages.last().map_or(after.min(page.head), |message| message.seq);
+        let dropped = self.subscriptions.get_mut(&page.room).and_then(|subscription| subscription.repaired(held));
+        // What was committed after the page was read and dropped meanwhile shows in the head, so the client asks again.
+        let head = page.head.max(dropped.unwrap_or(0));
+        let repaired = Repaired { room: page.room.as_str().to_owned(), epoch, messages: page.messages, head };
         self.reply(ticket, reply::Result::Repaired(repaired), now);
     }
 

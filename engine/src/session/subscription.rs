@@ -181,13 +181,15 @@ impl Subscription {
         first_dropped.unwrap_or(next).saturating_sub(1)
     }
 
-    /// A repair's page ended at `last`: a lagging room that has caught up is live again.
-    pub(crate) fn repaired(&mut self, last: u64) {
-        if let State::Lagging { latest } = self.state
-            && last >= latest
-        {
-            self.state = State::Live { next: last + 1 };
+    /// The client holds everything up to `last` after a repair: a lagging room that has caught up is live again. Otherwise
+    /// the highest number that was dropped, which the client has to ask for too.
+    pub(crate) fn repaired(&mut self, last: u64) -> Option<u64> {
+        let State::Lagging { latest } = self.state else { return None };
+        if last < latest {
+            return Some(latest);
         }
+        self.state = State::Live { next: last + 1 };
+        None
     }
 }
 
@@ -308,9 +310,9 @@ mod tests {
         assert_eq!(subscription.deliver(6, &frame(6)), Delivered::Send);
         assert_eq!(subscription.lag(Some(6)), 5);
         assert_eq!(subscription.deliver(7, &frame(7)), Delivered::Nothing);
-        subscription.repaired(6);
+        assert_eq!(subscription.repaired(6), Some(7));
         assert_eq!(subscription.deliver(8, &frame(8)), Delivered::Nothing, "7 is still missing");
-        subscription.repaired(8);
+        assert_eq!(subscription.repaired(8), None);
         assert_eq!(subscription.deliver(8, &frame(8)), Delivered::Nothing);
         assert_eq!(subscription.deliver(9, &frame(9)), Delivered::Send);
     }

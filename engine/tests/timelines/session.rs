@@ -165,7 +165,9 @@ impl Stage for Stall {
             }
             ["page", name, ..] => {
                 let (from, to) = (number(words, "from").unwrap_or(1), number(words, "to").unwrap_or(0));
-                let messages = (from..=to).map(|seq| message(name, seq)).collect();
+                let bytes = number(words, "bytes").unwrap_or(2) as usize;
+                let messages =
+                    (from..=to).map(|seq| Message { body: "x".repeat(bytes), ..message(name, seq) }).collect();
                 let head = number(words, "head").unwrap_or(to);
                 let first_available = number(words, "first").unwrap_or(1);
                 self.answer(Answer::Page(Box::new(Page {

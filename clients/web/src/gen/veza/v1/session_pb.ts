@@ -1666,7 +1666,7 @@ export enum ErrorCode {
   LIMIT = 11,
 
   /**
-   * The store does not answer: nothing was accepted.
+   * The store does not answer: nothing is promised. Ask again; a publish with the same cmid is stored once.
    *
    * @generated from enum value: ERROR_CODE_UNAVAILABLE = 12;
    */
