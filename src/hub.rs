@@ -24,7 +24,6 @@ use crate::bus::{Announced, Bus};
 use crate::clock::Clock;
 use crate::store::{Anchor, Busy, Store, StoreError, Write, WriteError, WriterHandle, Written};
 use crate::tasks::Tasks;
-use crate::telemetry::metrics as declared;
 use mailbox::Mailbox;
 use worker::{Command, WorkerHandle};
 
@@ -252,11 +251,7 @@ impl Hub {
         let (hub, caller) = (self.clone(), caller.clone());
         self.shared.tasks.spawn("store-read", async move {
             let Ok(_turn) = hub.shared.reads.acquire().await else { return };
-            let start = Instant::now();
-            let answer = read(hub.clone(), caller.clone(), ticket.clone()).await;
-            declared::store_read_seconds(kind).record(start.elapsed());
-            declared::store_reads_total(kind, if answer.is_ok() { "ok" } else { "failed" }).increment(1);
-            match answer {
+            match read(hub.clone(), caller.clone(), ticket.clone()).await {
                 Ok(Some(answer)) => caller.mailbox.answer(ticket, answer),
                 Ok(None) => {}
                 Err(error) => {

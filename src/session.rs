@@ -366,10 +366,7 @@ impl Driver {
                 }
             }
             Note::Verdict(verdict) => declared::resume_verdicts_total(verdict).increment(1),
-            Note::Replayed(messages) => {
-                declared::replayed_messages_total().increment(messages);
-                declared::deliveries_total("replay").increment(messages);
-            }
+            Note::Replayed(messages) => declared::replayed_messages_total().increment(messages),
             Note::Lagging => declared::lagging_total().increment(1),
             Note::ErrorSaid(code) => declared::errors_sent_total(code.as_str_name()).increment(1),
             Note::DatagramOverRate => declared::datagrams_dropped_total(transport, "rate").increment(1),

@@ -74,7 +74,7 @@ declare! {
     histogram publish_commit_seconds() "From a publish's arrival at its room to the commit that holds it.";
     histogram publish_fanout_seconds() "From the commit to the last subscriber's mailbox.";
     histogram delivery_queue_seconds() "From the commit to the receiving session's lanes.";
-    counter deliveries_total(path) "Messages handed to sessions: stream, datagram, replay, repair.";
+    counter deliveries_total(path) "Messages pushed to clients: stream (replays among them), datagram.";
     counter typing_total() "Typing events passed on.";
     gauge rooms_loaded() "Rooms in memory on this node.";
     gauge subscriptions() "Sessions subscribed to rooms on this node, counted per room.";
