@@ -12,7 +12,7 @@ use veza_client::Connection;
 use veza_client::proto::v1::{Ping, Publish, client_frame::Command};
 
 use crate::carrier::{Carrier, Stage};
-use crate::server::{Process, Start};
+use crate::server::Start;
 
 const CLIENTS: usize = 50;
 const EACH: usize = 40;

@@ -13,6 +13,7 @@ mod answers;
 mod browser;
 mod carrier;
 mod crash;
+mod drain;
 mod durability;
 mod http;
 mod raw;

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -17,13 +17,14 @@ pub struct Process {
     pub websocket: u16,
     pub metrics: u16,
     pub data: PathBuf,
-    /// What it has said so far, logs and greeting.
+    /// What it says, logs and greeting: until it listened, and since.
+    early: Vec<String>,
     said: mpsc::Receiver<String>,
     kept: Option<tempfile::TempDir>,
 }
 
 /// How a server is to be started.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Start {
     variables: Vec<(String, String)>,
     data: Option<PathBuf>,
@@ -70,10 +71,23 @@ impl Start {
     pub fn run(self) -> Process {
         let kept = self.data.is_none().then(|| tempfile::tempdir().unwrap());
         let data = self.data.clone().unwrap_or_else(|| kept.as_ref().unwrap().path().to_owned());
+        let mut child = self.command(&data, &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let said = listen(&mut child);
+        let mut process = Process { child, http: 0, websocket: 0, metrics: 0, data, early: Vec::new(), said, kept };
+        process.wait_until_it_listens();
+        process
+    }
+
+    /// Runs it with these arguments until it ends by itself. Its data directory must be given.
+    pub fn output(&self, arguments: &[&str]) -> Output {
+        self.command(self.data.as_ref().unwrap(), arguments).output().unwrap()
+    }
+
+    fn command(&self, data: &Path, arguments: &[&str]) -> Command {
         let mut words = self.wrapper.clone();
         words.push(env!("CARGO_BIN_EXE_veza").to_owned());
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).env_clear().current_dir(&data);
+        command.args(&words[1..]).args(arguments).env_clear().current_dir(data);
         for name in ["PATH", "HOME", "LD_LIBRARY_PATH"] {
             if let Ok(value) = std::env::var(name) {
                 command.env(name, value);
@@ -82,11 +96,7 @@ impl Start {
         let defaults = [("HOST", "127.0.0.1"), ("PORT", "0"), ("WS_PORT", "0"), ("GRPC_PORT", "0")];
         command.envs(defaults).env("PROMETHEUS_PORT", "0").env("VEZA_DATA_DIR", data.join("data"));
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let said = listen(&mut child);
-        let mut process = Process { child, http: 0, websocket: 0, metrics: 0, data, said, kept };
-        process.wait_until_it_listens();
-        process
+        command
     }
 }
 
@@ -99,33 +109,40 @@ impl Process {
         format!("http://127.0.0.1:{}", self.http)
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Sends SIGKILL and waits for the end.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Sends SIGTERM and waits for the end: the exit code.
-    pub fn stop(&mut self) -> Option<i32> {
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
         let status = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
         assert!(status.success());
-        let deadline = Instant::now() + Duration::from_secs(40);
+    }
+
+    /// Sends SIGTERM and waits for the end: the exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        self.terminate();
+        self.wait(Duration::from_secs(40))
+    }
+
+    /// Waits for the end, so long at most: the exit code.
+    pub fn wait(&mut self, at_most: Duration) -> Option<i32> {
+        let deadline = Instant::now() + at_most;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
             }
-            assert!(Instant::now() < deadline, "the server did not stop");
+            assert!(Instant::now() < deadline, "the server did not stop within {at_most:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// Everything it has said and not been asked for yet.
-    pub fn said(&self) -> Vec<String> {
-        self.said.try_iter().collect()
+    /// Everything it has said, once it has ended.
+    pub fn said(mut self) -> Vec<String> {
+        self.stop();
+        self.early.iter().cloned().chain(self.said.iter()).collect()
     }
 
     /// A start with the same ports and data, after [`Process::kill`].
@@ -144,7 +161,7 @@ impl Process {
 
     /// `GET` of a path, once.
     pub fn get(&self, path: &str) -> Answer {
-        get(self.http, path)
+        get(self.http, path, "")
     }
 
     pub async fn describe(&self) -> (Server, Endpoints) {
@@ -155,23 +172,24 @@ impl Process {
 
     fn wait_until_it_listens(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        let mut said = Vec::new();
         while self.http == 0 {
             match self.said.recv_timeout(Duration::from_millis(200)) {
                 Ok(line) => {
                     if line.contains("listening") {
                         let port = |name: &str| {
-                            let value = line.split(&format!("{name}=")).nth(1).unwrap_or_else(|| panic!("{line}"));
-                            let address = value.split_whitespace().next().unwrap();
+                            // As development writes it, or as production's JSON does.
+                            let value = [format!(" {name}="), format!("\"{name}\":\"")];
+                            let value = value.iter().find_map(|before| line.split(before.as_str()).nth(1));
+                            let address = value.unwrap_or_else(|| panic!("{line}")).split([' ', '"']).next().unwrap();
                             address.rsplit(':').next().unwrap().parse().unwrap()
                         };
                         (self.websocket, self.metrics) = (port("websocket"), port("metrics"));
                         self.http = port("http");
                     }
-                    said.push(line);
+                    self.early.push(line);
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
-                Err(_) => panic!("the server did not start:\n{}", said.join("\n")),
+                Err(_) => panic!("the server did not start:\n{}", self.early.join("\n")),
             }
         }
     }
@@ -186,11 +204,12 @@ pub struct Answer {
     pub body: String,
 }
 
-/// One HTTP/1.1 request on a connection of its own.
-pub fn get(port: u16, path: &str) -> Answer {
+/// One HTTP/1.1 request on a connection of its own; every header ends with a line end.
+pub fn get(port: u16, path: &str, headers: &str) -> Answer {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n").unwrap();
+    let close = if headers.contains("Connection:") { "" } else { "Connection: close\r\n" };
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{headers}{close}\r\n").unwrap();
     let answer = std::io::read_to_string(stream).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}"));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
