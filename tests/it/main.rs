@@ -16,6 +16,7 @@ mod crash;
 mod drain;
 mod durability;
 mod http;
+mod metrics;
 mod processes;
 mod raw;
 mod scenarios;
