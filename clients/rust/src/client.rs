@@ -1,6 +1,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use veza_proto::v1::client_frame::Command;
@@ -51,11 +52,15 @@ pub struct Config {
     pub options: Options,
 }
 
+/// An attempt takes at most this long. A handshake that dies with its server would otherwise hold up the next attempt.
+const OPEN_WITHIN: Duration = Duration::from_secs(8);
+
 impl Config {
     /// With the fallback race and this crate's name.
     pub fn new(endpoints: Endpoints, target: Target, token: TokenSource) -> Self {
         let client = concat!("veza-client/", env!("CARGO_PKG_VERSION")).to_owned();
-        Self { endpoints, target, token, client, options: Options::default() }
+        let options = Options { open_within: OPEN_WITHIN, ..Options::default() };
+        Self { endpoints, target, token, client, options }
     }
 }
 
