@@ -255,7 +255,7 @@ impl Entrance {
             if let Some(connection) = established(connecting).await {
                 let remote = connection.remote_address();
                 let peer = Peer { transport: Transport::Quic, remote, format: Format::Proto, bearer: None };
-                self.enter(admission, QuicLink::new(Plain(connection), peer, self.quic.clone()), handshake);
+                self.enter(admission, QuicLink::new(Plain::new(connection), peer, self.quic.clone()), handshake);
             }
         } else if plain_http {
             if let Some(connection) = established(connecting).await {

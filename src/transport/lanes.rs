@@ -9,7 +9,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
-use quinn::VarInt;
+use quinn::{RecvStream, SendStream, VarInt};
 use veza_proto::frame::{Decoder, FrameError};
 use veza_proto::v1::ClientFrame;
 use veza_proto::{CloseCode, Lane, LaneByte};
@@ -21,56 +21,46 @@ const CHUNK_BYTES: usize = 8 * 1024;
 /// first, so these wait for it; a client that never ends its streams has the oldest stopped.
 const LINGERING_MAX: usize = 2;
 
-/// A stream's sending half, whatever wraps it.
-pub(super) trait SendHalf: Send + 'static {
-    fn quic(&mut self) -> &mut quinn::SendStream;
-}
-
-/// A stream's receiving half, whatever wraps it.
-pub(super) trait RecvHalf: Send + 'static {
-    fn quic(&mut self) -> &mut quinn::RecvStream;
-}
-
 /// The streams of one link by lane.
-pub(super) struct Lanes<S, R> {
-    control: Slot<S, R>,
-    chat: Slot<S, R>,
-    bulk: Vec<Bulk<S, R>>,
+pub(super) struct Lanes {
+    control: Slot,
+    chat: Slot,
+    bulk: Vec<Bulk>,
     /// Opened, but the lane byte has not come.
-    fresh: Vec<(S, R)>,
+    fresh: Vec<(SendStream, RecvStream)>,
     /// No longer anybody's lane, with something still to be written.
-    leaving: Vec<Out<S>>,
+    leaving: Vec<Out>,
     /// Answered, with an end that is still to come.
-    lingering: VecDeque<R>,
+    lingering: VecDeque<RecvStream>,
     next_bulk: u32,
     stream_code: fn(CloseCode) -> VarInt,
 }
 
 /// A lane that has one stream at a time.
-struct Slot<S, R> {
-    out: Option<Out<S>>,
-    input: Option<In<R>>,
+struct Slot {
+    out: Option<Out>,
+    input: Option<In>,
     /// Who waits for the client to open it.
     waiting: Option<Waker>,
 }
 
 /// A stream for one command and its answer.
-struct Bulk<S, R> {
+struct Bulk {
     id: u32,
-    out: Out<S>,
-    input: Option<In<R>>,
+    out: Out,
+    input: Option<In>,
     /// The command came, whole or bad: an answer is owed.
     heard: bool,
 }
 
-struct Out<S> {
-    stream: S,
+struct Out {
+    stream: SendStream,
     /// What of the last frame the stream has not taken yet.
     pending: Bytes,
 }
 
-struct In<R> {
-    stream: R,
+struct In {
+    stream: RecvStream,
     decoder: Decoder,
 }
 
@@ -80,7 +70,7 @@ pub(super) enum Heard {
     Bad { lane: Lane, error: FrameError },
 }
 
-impl<S: SendHalf, R: RecvHalf> Lanes<S, R> {
+impl Lanes {
     pub(super) fn new(stream_code: fn(CloseCode) -> VarInt) -> Self {
         Self {
             control: Slot::new(),
@@ -95,7 +85,7 @@ impl<S: SendHalf, R: RecvHalf> Lanes<S, R> {
     }
 
     /// Takes a stream the client has opened. How many there are at once is bounded by what the connection grants.
-    pub(super) fn open(&mut self, send: S, recv: R) {
+    pub(super) fn open(&mut self, send: SendStream, recv: RecvStream) {
         self.fresh.push((send, recv));
     }
 
@@ -177,7 +167,7 @@ impl<S: SendHalf, R: RecvHalf> Lanes<S, R> {
         self.leaving.retain_mut(|out| match out.poll_write(cx) {
             Poll::Ready(Ok(())) => {
                 // An error says that it ended already, which is what is wanted.
-                let _ = out.stream.quic().finish();
+                let _ = out.stream.finish();
                 false
             }
             Poll::Ready(Err(Gone)) => false,
@@ -191,8 +181,8 @@ impl<S: SendHalf, R: RecvHalf> Lanes<S, R> {
         let mut delivered: Vec<Pin<Box<dyn Future<Output = ()> + Send>>> = Vec::new();
         for slot in [&mut self.control, &mut self.chat] {
             if let Some(mut out) = slot.out.take() {
-                let stopped = out.stream.quic().stopped();
-                let _ = out.stream.quic().finish();
+                let stopped = out.stream.stopped();
+                let _ = out.stream.finish();
                 delivered.push(Box::pin(async move {
                     let _ = stopped.await;
                 }));
@@ -206,7 +196,7 @@ impl<S: SendHalf, R: RecvHalf> Lanes<S, R> {
         let mut at = 0;
         while let Some((_, recv)) = self.fresh.get_mut(at) {
             let mut byte = [0];
-            match recv.quic().poll_read(cx, &mut byte) {
+            match recv.poll_read(cx, &mut byte) {
                 Poll::Pending => at += 1,
                 Poll::Ready(Ok(1)) => {
                     let (send, recv) = self.fresh.swap_remove(at);
@@ -219,7 +209,7 @@ impl<S: SendHalf, R: RecvHalf> Lanes<S, R> {
         }
     }
 
-    fn assign(&mut self, byte: Option<LaneByte>, mut send: S, recv: R) {
+    fn assign(&mut self, byte: Option<LaneByte>, send: SendStream, recv: RecvStream) {
         let priority = match byte {
             Some(LaneByte::Control) => 2,
             Some(LaneByte::Chat) => 1,
@@ -227,7 +217,7 @@ impl<S: SendHalf, R: RecvHalf> Lanes<S, R> {
             None => return self.turn_away(send, recv, CloseCode::Malformed),
         };
         // An error says that the client does not want it any more; the first write finds out.
-        let _ = send.quic().set_priority(priority);
+        let _ = send.set_priority(priority);
         let out = Out { stream: send, pending: Bytes::new() };
         let input = In { stream: recv, decoder: Decoder::default() };
         let slot = match byte {
@@ -251,14 +241,14 @@ impl<S: SendHalf, R: RecvHalf> Lanes<S, R> {
         }
     }
 
-    fn turn_away(&self, mut send: S, mut recv: R, code: CloseCode) {
+    fn turn_away(&self, mut send: SendStream, mut recv: RecvStream, code: CloseCode) {
         let code = (self.stream_code)(code);
         // Errors say that the client was faster.
-        let _ = send.quic().reset(code);
-        let _ = recv.quic().stop(code);
+        let _ = send.reset(code);
+        let _ = recv.stop(code);
     }
 
-    fn slot(&mut self, lane: Lane) -> Option<&mut Slot<S, R>> {
+    fn slot(&mut self, lane: Lane) -> Option<&mut Slot> {
         match lane {
             Lane::Control => Some(&mut self.control),
             Lane::Chat => Some(&mut self.chat),
@@ -267,7 +257,7 @@ impl<S: SendHalf, R: RecvHalf> Lanes<S, R> {
     }
 }
 
-impl<S, R> Slot<S, R> {
+impl Slot {
     fn new() -> Self {
         Self { out: None, input: None, waiting: None }
     }
@@ -276,10 +266,10 @@ impl<S, R> Slot<S, R> {
 /// The stream takes nothing any more.
 struct Gone;
 
-impl<S: SendHalf> Out<S> {
+impl Out {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         while !self.pending.is_empty() {
-            match ready!(Pin::new(self.stream.quic()).poll_write(cx, &self.pending)) {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.pending)) {
                 Ok(written) => self.pending.advance(written),
                 Err(_) => return Poll::Ready(Err(Gone)),
             }
@@ -290,7 +280,7 @@ impl<S: SendHalf> Out<S> {
     }
 }
 
-impl<S, R: RecvHalf> Bulk<S, R> {
+impl Bulk {
     /// The command; `None` when the stream ended without one. What follows a command is no frame of this protocol.
     fn poll_recv(&mut self, cx: &mut Context<'_>, stream_code: fn(CloseCode) -> VarInt) -> Poll<Option<Read>> {
         if self.input.is_none() && self.heard {
@@ -301,7 +291,7 @@ impl<S, R: RecvHalf> Bulk<S, R> {
             None => Poll::Ready(None),
             Some(Read::Frame { .. }) if self.heard => {
                 if let Some(mut input) = self.input.take() {
-                    let _ = input.stream.quic().stop(stream_code(CloseCode::Malformed));
+                    let _ = input.stream.stop(stream_code(CloseCode::Malformed));
                 }
                 Poll::Ready(Some(Read::Bad(FrameError::Malformed("a second command on a bulk stream".to_owned()))))
             }
@@ -314,9 +304,9 @@ impl<S, R: RecvHalf> Bulk<S, R> {
 }
 
 /// Reads away what comes after a command, until the stream's end.
-fn ended<R: RecvHalf>(recv: &mut R, cx: &mut Context<'_>) -> bool {
+fn ended(recv: &mut RecvStream, cx: &mut Context<'_>) -> bool {
     loop {
-        let read = { pin!(recv.quic().read_chunk(CHUNK_BYTES, true)).poll(cx) };
+        let read = { pin!(recv.read_chunk(CHUNK_BYTES, true)).poll(cx) };
         match read {
             Poll::Pending => return false,
             Poll::Ready(Ok(Some(_))) => {}
@@ -341,8 +331,8 @@ impl Read {
 }
 
 /// Reads the next frame; `None` when the stream ended here or is not there.
-fn poll_input<R: RecvHalf>(
-    input: &mut Option<In<R>>,
+fn poll_input(
+    input: &mut Option<In>,
     cx: &mut Context<'_>,
     stream_code: fn(CloseCode) -> VarInt,
 ) -> Poll<Option<Read>> {
@@ -360,7 +350,7 @@ fn poll_input<R: RecvHalf>(
                         FrameError::TooLarge { .. } => CloseCode::TooLarge,
                         FrameError::BadLength | FrameError::Malformed(_) => CloseCode::Malformed,
                     };
-                    let _ = stream.quic().stop(stream_code(code));
+                    let _ = stream.stop(stream_code(code));
                     *input = None;
                 }
                 return Poll::Ready(Some(Read::Bad(error)));
@@ -368,7 +358,7 @@ fn poll_input<R: RecvHalf>(
             Ok(None) => {}
         }
         // Dropping the future loses nothing: the stream keeps the waker.
-        let read = { pin!(stream.quic().read_chunk(CHUNK_BYTES, true)).poll(cx) };
+        let read = { pin!(stream.read_chunk(CHUNK_BYTES, true)).poll(cx) };
         match ready!(read) {
             Ok(Some(chunk)) => decoder.push(&chunk.bytes),
             Ok(None) => {

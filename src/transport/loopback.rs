@@ -376,9 +376,25 @@ impl Client {
 
     /// The code and reason the server closed with.
     async fn closed(&self) -> (u64, String) {
-        let closed = tokio::time::timeout(Duration::from_secs(5), self.connection().closed()).await;
-        let quinn::ConnectionError::ApplicationClosed(close) = closed.expect("a close") else { panic!("lost") };
-        (close.error_code.into_inner(), String::from_utf8(close.reason.to_vec()).unwrap())
+        let closed = async {
+            match self {
+                Client::Quic { connection, .. } => match connection.closed().await {
+                    quinn::ConnectionError::ApplicationClosed(close) => {
+                        (close.error_code.into_inner(), close.reason.to_vec())
+                    }
+                    lost => panic!("{lost}"),
+                },
+                // By the session's capsule or by the connection, as the library tells it.
+                Client::WebTransport { session, .. } => match session.accept_uni().await {
+                    Err(wtransport::error::ConnectionError::ApplicationClosed(close)) => {
+                        (close.code().into_inner(), close.reason().to_vec())
+                    }
+                    other => panic!("{other:?}"),
+                },
+            }
+        };
+        let (code, reason) = tokio::time::timeout(Duration::from_secs(5), closed).await.expect("a close");
+        (code, String::from_utf8(reason).unwrap())
     }
 }
 

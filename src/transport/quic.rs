@@ -13,7 +13,7 @@ use veza_proto::limits::DATAGRAM_BYTES_MAX;
 use veza_proto::v1::ClientFrame;
 use veza_proto::{CloseCode, DatagramKind, Encoded, Lane, frame};
 
-use super::lanes::{Heard, Lanes, RecvHalf, SendHalf};
+use super::lanes::{Heard, Lanes};
 use super::meters::Meters;
 use super::{DatagramSent, End, Inbound, Link, Peer};
 
@@ -25,26 +25,26 @@ const STREAMS_PER_SECOND_MAX: u32 = 200;
 pub(super) const REASON_BYTES_MAX: usize = 123;
 
 /// What opens streams and brings datagrams: a QUIC connection, or the WebTransport session on one.
-pub(super) trait Carrier: Send + Sync + 'static {
-    type Send: SendHalf;
-    type Recv: RecvHalf;
-
+pub(super) trait Carrier: Send + 'static {
     fn connection(&self) -> &quinn::Connection;
 
-    /// The next stream, datagram, or the end.
-    fn arrival(&self) -> impl Future<Output = Arrival<Self::Send, Self::Recv>> + Send + 'static;
+    /// The next stream, datagram, or the end, after which it is not polled again.
+    fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<Arrival>;
 
     /// A close code as the error code of one stream.
     fn stream_code(code: CloseCode) -> VarInt;
 
     /// The datagram of [`Encoded::datagram`] as this carrier sends it.
-    fn datagram(session_zero: Bytes) -> Bytes;
+    fn datagram(&self, session_zero: Bytes) -> Bytes;
+
+    /// Says the close in what this carrier has for it besides the connection's own; ready when the peer has it.
+    fn poll_goodbye(&mut self, cx: &mut Context<'_>, code: CloseCode, reason: &str) -> Poll<()>;
 }
 
-pub(super) enum Arrival<S, R> {
-    Stream(S, R),
+pub(super) enum Arrival {
+    Stream(quinn::SendStream, quinn::RecvStream),
     /// One-directional streams have no lane.
-    Unidirectional(R),
+    Unidirectional(quinn::RecvStream),
     /// Without the carrier's own prefix.
     Datagram(Bytes),
     Ended(End),
@@ -54,19 +54,10 @@ pub(super) enum Arrival<S, R> {
 pub(super) struct QuicLink<C: Carrier> {
     peer: Peer,
     carrier: C,
-    /// Polled to the end, then set again in the same allocation.
-    arrival: ReusableBoxFuture<'static, Arrival<C::Send, C::Recv>>,
-    lanes: Lanes<C::Send, C::Recv>,
-    opened: Opened,
+    lanes: Lanes,
     closing: Option<Closing>,
     ended: bool,
     meters: Arc<Meters>,
-}
-
-/// How many streams were opened within the current second.
-struct Opened {
-    since: Instant,
-    count: u32,
 }
 
 struct Closing {
@@ -78,16 +69,7 @@ struct Closing {
 impl<C: Carrier> QuicLink<C> {
     pub(super) fn new(carrier: C, peer: Peer, meters: Arc<Meters>) -> Self {
         meters.accepted.increment(1);
-        Self {
-            arrival: ReusableBoxFuture::new(carrier.arrival()),
-            peer,
-            carrier,
-            lanes: Lanes::new(C::stream_code),
-            opened: Opened { since: Instant::now(), count: 0 },
-            closing: None,
-            ended: false,
-            meters,
-        }
+        Self { peer, carrier, lanes: Lanes::new(C::stream_code), closing: None, ended: false, meters }
     }
 
     fn datagram(&self, bytes: &[u8]) -> Inbound {
@@ -117,22 +99,11 @@ impl<C: Carrier> Link for QuicLink<C> {
                 Poll::Ready(Heard::Bad { lane, error }) => return Poll::Ready(Inbound::Bad { lane, error }),
                 Poll::Pending => {}
             }
-            let arrival = ready!(self.arrival.poll(cx));
-            if !matches!(arrival, Arrival::Ended(_)) {
-                self.arrival.set(self.carrier.arrival());
-            }
-            match arrival {
-                Arrival::Stream(send, recv) => {
-                    if self.opened.one_too_many(Instant::now()) {
-                        self.ended = true;
-                        self.carrier.connection().close(close_code(CloseCode::Abuse), b"too many streams opened");
-                        return Poll::Ready(Inbound::Ended(End::Lost { why: "too many streams opened".to_owned() }));
-                    }
-                    self.lanes.open(send, recv);
-                }
+            match ready!(self.carrier.poll_arrival(cx)) {
+                Arrival::Stream(send, recv) => self.lanes.open(send, recv),
                 Arrival::Unidirectional(mut recv) => {
                     // An error says that the client has ended it already.
-                    let _ = recv.quic().stop(C::stream_code(CloseCode::Malformed));
+                    let _ = recv.stop(C::stream_code(CloseCode::Malformed));
                 }
                 Arrival::Datagram(bytes) => return Poll::Ready(self.datagram(&bytes)),
                 Arrival::Ended(end) => {
@@ -158,7 +129,7 @@ impl<C: Carrier> Link for QuicLink<C> {
     }
 
     fn send_datagram(&mut self, frame: &Encoded) -> DatagramSent {
-        let Some(bytes) = frame.datagram().map(C::datagram) else {
+        let Some(bytes) = frame.datagram().map(|bytes| self.carrier.datagram(bytes)) else {
             self.meters.datagrams_too_large.increment(1);
             return DatagramSent::TooLarge;
         };
@@ -204,11 +175,77 @@ impl<C: Carrier> Link for QuicLink<C> {
             if !undelivered.is_empty() {
                 return Poll::Pending;
             }
+            // After the lanes, whose last frame says more.
+            ready!(self.carrier.poll_goodbye(cx, code, truncated(reason)));
         }
         self.ended = true;
         self.carrier.connection().close(close_code(code), truncated(reason).as_bytes());
         Poll::Ready(())
     }
+}
+
+/// A plain QUIC connection of a native client.
+pub(super) struct Plain {
+    connection: quinn::Connection,
+    /// Polled to the end, then set again in the same allocation.
+    next: ReusableBoxFuture<'static, Arrival>,
+    opened: Opened,
+}
+
+/// How many streams were opened within the current second.
+struct Opened {
+    since: Instant,
+    count: u32,
+}
+
+impl Plain {
+    pub(super) fn new(connection: quinn::Connection) -> Self {
+        let next = ReusableBoxFuture::new(next(connection.clone()));
+        Self { connection, next, opened: Opened { since: Instant::now(), count: 0 } }
+    }
+}
+
+impl Carrier for Plain {
+    fn connection(&self) -> &quinn::Connection {
+        &self.connection
+    }
+
+    fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<Arrival> {
+        let arrival = ready!(self.next.poll(cx));
+        let stream = match arrival {
+            Arrival::Stream(..) | Arrival::Unidirectional(_) => true,
+            Arrival::Datagram(_) => false,
+            Arrival::Ended(_) => return Poll::Ready(arrival),
+        };
+        if stream && self.opened.one_too_many(Instant::now()) {
+            let why = "too many streams opened";
+            self.connection.close(close_code(CloseCode::Abuse), why.as_bytes());
+            return Poll::Ready(Arrival::Ended(End::Lost { why: why.to_owned() }));
+        }
+        self.next.set(next(self.connection.clone()));
+        Poll::Ready(arrival)
+    }
+
+    fn stream_code(code: CloseCode) -> VarInt {
+        close_code(code)
+    }
+
+    fn datagram(&self, session_zero: Bytes) -> Bytes {
+        session_zero.slice(1..)
+    }
+
+    fn poll_goodbye(&mut self, _cx: &mut Context<'_>, _code: CloseCode, _reason: &str) -> Poll<()> {
+        Poll::Ready(())
+    }
+}
+
+async fn next(connection: quinn::Connection) -> Arrival {
+    let arrival = tokio::select! {
+        stream = connection.accept_bi() => stream.map(|(send, recv)| Arrival::Stream(send, recv)),
+        stream = connection.accept_uni() => stream.map(Arrival::Unidirectional),
+        datagram = connection.read_datagram() => datagram.map(Arrival::Datagram),
+    };
+    arrival.unwrap_or_else(|error| Arrival::Ended(end(error)))
 }
 
 impl Opened {
@@ -218,50 +255,6 @@ impl Opened {
         }
         self.count += 1;
         self.count > STREAMS_PER_SECOND_MAX
-    }
-}
-
-/// A plain QUIC connection of a native client.
-pub(super) struct Plain(pub(super) quinn::Connection);
-
-impl Carrier for Plain {
-    type Send = quinn::SendStream;
-    type Recv = quinn::RecvStream;
-
-    fn connection(&self) -> &quinn::Connection {
-        &self.0
-    }
-
-    fn arrival(&self) -> impl Future<Output = Arrival<Self::Send, Self::Recv>> + Send + 'static {
-        let connection = self.0.clone();
-        async move {
-            let arrival = tokio::select! {
-                stream = connection.accept_bi() => stream.map(|(send, recv)| Arrival::Stream(send, recv)),
-                stream = connection.accept_uni() => stream.map(Arrival::Unidirectional),
-                datagram = connection.read_datagram() => datagram.map(Arrival::Datagram),
-            };
-            arrival.unwrap_or_else(|error| Arrival::Ended(end(error)))
-        }
-    }
-
-    fn stream_code(code: CloseCode) -> VarInt {
-        close_code(code)
-    }
-
-    fn datagram(session_zero: Bytes) -> Bytes {
-        session_zero.slice(1..)
-    }
-}
-
-impl SendHalf for quinn::SendStream {
-    fn quic(&mut self) -> &mut quinn::SendStream {
-        self
-    }
-}
-
-impl RecvHalf for quinn::RecvStream {
-    fn quic(&mut self) -> &mut quinn::RecvStream {
-        self
     }
 }
 

@@ -185,7 +185,11 @@ impl Raw {
 
     async fn closed(&mut self) -> u64 {
         match self {
-            Raw::WebTransport { connection, .. } => closed(connection.quic_connection()).await,
+            // By the session's capsule or by the connection, as the library tells it.
+            Raw::WebTransport { connection, .. } => match connection.accept_uni().await {
+                Err(wtransport::error::ConnectionError::ApplicationClosed(close)) => close.code().into_inner(),
+                Ok(_) | Err(_) => 0,
+            },
             Raw::Quic { connection, .. } => closed(connection).await,
             Raw::WebSocket { .. } => 0,
         }
