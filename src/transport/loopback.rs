@@ -2,6 +2,7 @@
 
 mod doors;
 mod pressure;
+mod sessions;
 mod streams;
 mod web;
 mod websocket;

@@ -47,6 +47,14 @@ fn pages_survive_a_kill_during_their_burst() {
     assert!(done.exists(), "the script did not ask for its restart");
 }
 
+#[test]
+fn a_page_is_told_why_its_session_was_closed() {
+    let _alone = alone();
+    let process = Process::start();
+    let summary = Script::start("close.mjs", &process, &[]).finish(|| {});
+    assert_eq!(summary["figures"]["close_code"], 4401, "{summary}");
+}
+
 /// One browser at a time: what they measure is not each other.
 fn alone() -> MutexGuard<'static, ()> {
     static BROWSER: Mutex<()> = Mutex::new(());
