@@ -1,7 +1,7 @@
 //! Plain HTTP/3, for clients that ask by a server name beginning with [`SERVER_NAME_PREFIX`].
 //!
-//! WebTransport connections belong to another crate, which answers nothing but CONNECT; so the two are told apart
-//! before the first request, by the name in the TLS hello.
+//! On a WebTransport connection there is a session and little else: any other request is answered with a status alone.
+//! So the two are told apart before the first request, by the name in the TLS hello.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -379,19 +379,19 @@ impl Client {
     async fn closed(&self) -> (u64, String) {
         let closed = async {
             match self {
-                Client::Quic { connection, .. } => match connection.closed().await {
-                    quinn::ConnectionError::ApplicationClosed(close) => {
-                        (close.error_code.into_inner(), close.reason.to_vec())
-                    }
-                    lost => panic!("{lost}"),
-                },
+                Client::Quic { connection, .. } => {
+                    let closed = connection.closed().await;
+                    let quinn::ConnectionError::ApplicationClosed(close) = closed else { panic!("{closed}") };
+                    (close.error_code.into_inner(), close.reason.to_vec())
+                }
                 // By the session's capsule or by the connection, as the library tells it.
-                Client::WebTransport { session, .. } => match session.accept_uni().await {
-                    Err(wtransport::error::ConnectionError::ApplicationClosed(close)) => {
-                        (close.code().into_inner(), close.reason().to_vec())
-                    }
-                    other => panic!("{other:?}"),
-                },
+                Client::WebTransport { session, .. } => {
+                    let closed = session.accept_uni().await.expect_err("the server opens no streams");
+                    let wtransport::error::ConnectionError::ApplicationClosed(close) = closed else {
+                        panic!("{closed}")
+                    };
+                    (close.code().into_inner(), close.reason().to_vec())
+                }
             }
         };
         let (code, reason) = tokio::time::timeout(Duration::from_secs(5), closed).await.expect("a close");

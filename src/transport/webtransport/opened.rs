@@ -67,7 +67,7 @@ impl Opened {
         match kind {
             kind::WEBTRANSPORT_STREAM if !first => Err(ErrorCode::Frame),
             // The id of a session is that of a bidirectional stream of the client.
-            kind::WEBTRANSPORT_STREAM if length % 4 != 0 => Err(ErrorCode::Id),
+            kind::WEBTRANSPORT_STREAM if !length.is_multiple_of(4) => Err(ErrorCode::Id),
             kind::WEBTRANSPORT_STREAM => Ok(Some(Kind::Stream { session: length })),
             kind::HEADERS if length > HEADER_BYTES_MAX as u64 => Ok(Some(Kind::TooLarge)),
             kind::HEADERS if length == 0 => Ok(Some(Kind::Request(Vec::new()))),
