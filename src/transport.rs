@@ -31,6 +31,8 @@ use veza_proto::frame::FrameError;
 use veza_proto::v1::ClientFrame;
 use veza_proto::{CloseCode, Encoded, Format, Lane};
 
+pub use veza_proto::Transport;
+
 /// One accepted connection of a client.
 ///
 /// Sending never blocks: ask [`Link::poll_ready`], then [`Link::start_send`]. A link that has ended is always ready and
@@ -108,30 +110,4 @@ pub struct Peer {
     pub format: Format,
     /// A token from the request's `Authorization: Bearer` header (native clients), for a hello without one.
     pub bearer: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Transport {
-    WebTransport,
-    Quic,
-    WebSocket,
-}
-
-impl Transport {
-    /// As metrics, logs and the `Welcome` say it.
-    pub fn label(self) -> &'static str {
-        match self {
-            Transport::WebTransport => "webtransport",
-            Transport::Quic => "quic",
-            Transport::WebSocket => "websocket",
-        }
-    }
-
-    /// Whether datagrams can be lost and can overtake, so that `fast` deliveries make sense.
-    pub fn has_datagrams(self) -> bool {
-        match self {
-            Transport::WebTransport | Transport::Quic => true,
-            Transport::WebSocket => false,
-        }
-    }
 }

@@ -10,11 +10,13 @@ pub mod frame;
 mod id;
 mod lane;
 pub mod limits;
+mod transport;
 
 pub use close::CloseCode;
 pub use encoded::{Encoded, Format};
 pub use id::{Cmid, InvalidId, RoomId, UserId};
 pub use lane::{DatagramKind, Lane, LaneByte};
+pub use transport::Transport;
 
 /// The generated types of package `veza.v1`.
 #[allow(clippy::all, clippy::restriction, unreachable_pub, reason = "generated code")]

@@ -2,6 +2,8 @@ use std::net::SocketAddr;
 
 use http::Uri;
 
+pub use veza_proto::Transport;
+
 /// Where a server is reached, one address per transport. What is missing is not tried.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Target {
@@ -11,25 +13,6 @@ pub struct Target {
     pub quic: Option<String>,
     /// `ws://host:port/ws` or `wss://…`
     pub websocket: Option<String>,
-}
-
-/// What carries a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Transport {
-    WebTransport,
-    Quic,
-    WebSocket,
-}
-
-impl Transport {
-    /// As the server's `Welcome` says it.
-    pub fn label(self) -> &'static str {
-        match self {
-            Transport::WebTransport => "webtransport",
-            Transport::Quic => "quic",
-            Transport::WebSocket => "websocket",
-        }
-    }
 }
 
 /// Which transport a client takes.
