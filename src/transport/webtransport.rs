@@ -9,7 +9,6 @@ mod frames;
 mod opened;
 mod request;
 
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -181,7 +180,8 @@ pub(super) struct Session {
 /// Our close on its way.
 struct Goodbye {
     pending: Bytes,
-    delivered: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// The capsule is out, and so is the end of the stream.
+    finished: bool,
 }
 
 impl Session {
@@ -246,26 +246,25 @@ impl Carrier for Session {
         if self.id == 0 { session_zero } else { datagram_of(self.id, &session_zero[1..]) }
     }
 
-    /// Sends the close capsule and ends the CONNECT stream, which is what a browser tells its page.
+    /// Sends the close capsule, ends the CONNECT stream, and waits until the client ends its side (the draft, section 5). A
+    /// connection closed before that may reach a browser's page first, which then learns only that the session was lost.
     fn poll_goodbye(&mut self, cx: &mut Context<'_>, code: CloseCode, reason: &str) -> Poll<()> {
-        let Goodbye { pending, delivered } = self
+        let goodbye = self
             .goodbye
-            .get_or_insert_with(|| Goodbye { pending: capsules::close(code.code(), reason), delivered: None });
-        while !pending.is_empty() {
-            match ready!(Pin::new(&mut self.send).poll_write(cx, pending)) {
-                Ok(written) => pending.advance(written),
+            .get_or_insert_with(|| Goodbye { pending: capsules::close(code.code(), reason), finished: false });
+        while !goodbye.pending.is_empty() {
+            match ready!(Pin::new(&mut self.send).poll_write(cx, &goodbye.pending)) {
+                Ok(written) => goodbye.pending.advance(written),
                 // Nobody listens any more.
                 Err(_) => return Poll::Ready(()),
             }
         }
-        let delivered = delivered.get_or_insert_with(|| {
-            let stopped = self.send.stopped();
+        if !goodbye.finished {
+            goodbye.finished = true;
+            // An error says that the client was faster.
             let _ = self.send.finish();
-            Box::pin(async move {
-                let _ = stopped.await;
-            })
-        });
-        delivered.as_mut().poll(cx)
+        }
+        self.capsules.poll_end(cx).map(drop)
     }
 }
 
