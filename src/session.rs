@@ -250,6 +250,7 @@ impl Driver {
                 },
                 Output::Ping => self.link.ping(),
                 Output::Close { code, reason } => {
+                    self.leave();
                     self.stage = Stage::Closing { code, reason, until: Instant::now() + CLOSE_WITHIN, said: false };
                 }
                 Output::Note(note) => self.count(note),
@@ -373,21 +374,28 @@ impl Driver {
         }
     }
 
-    /// Leaves the rooms and tells how it ended.
+    /// Tells how it ended.
     fn end(&mut self) {
         let transport = self.transport.label();
         let why = match &self.stage {
             Stage::Ended { why } => why,
             Stage::Running | Stage::Closing { .. } => "dropped",
         };
-        if self.place.take().is_some() {
-            self.node.hub.forget(self.key, &self.mailbox, self.session.rooms());
-            declared::sessions(transport).decrement(1.0);
+        self.leave();
+        if self.caller.is_some() {
             declared::sessions_closed_total(transport, why).increment(1);
         } else {
             declared::hello_failed_total(transport, why).increment(1);
         }
         tracing::debug!(session = self.key.0, transport, why, "a session has ended");
+    }
+
+    /// Leaves the rooms and gives its place back. A session that is closing is nowhere any more, however long its link takes.
+    fn leave(&mut self) {
+        if self.place.take().is_some() {
+            self.node.hub.forget(self.key, &self.mailbox, self.session.rooms());
+            declared::sessions(self.transport.label()).decrement(1.0);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod frames;
 mod opened;
 mod request;
 
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -34,6 +35,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Streams of a session that may come before it is answered.
 const EARLY_STREAMS_MAX: usize = 4;
+
+/// How long a client that has ended its session may take to close the connection before we do.
+const LINGER: Duration = Duration::from_millis(250);
 
 /// What a stopped stream's code is counted from in HTTP/3 (draft-ietf-webtrans-http3, section 4.4).
 const STREAM_CODE_FIRST: u64 = 0x52e4_a40f_a8db;
@@ -182,6 +186,8 @@ struct Goodbye {
     pending: Bytes,
     /// The capsule is out, and so is the end of the stream.
     finished: bool,
+    /// The client has ended its side and may close the connection itself.
+    linger: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Session {
@@ -246,12 +252,15 @@ impl Carrier for Session {
         if self.id == 0 { session_zero } else { datagram_of(self.id, &session_zero[1..]) }
     }
 
-    /// Sends the close capsule, ends the CONNECT stream, and waits until the client ends its side (the draft, section 5). A
-    /// connection closed before that may reach a browser's page first, which then learns only that the session was lost.
+    /// Sends the close capsule, ends the CONNECT stream, and waits until the client has ended its side (the draft, section 5)
+    /// and, for a moment, until it has closed the connection. Chromium ends its side before its page is told, and a connection
+    /// that is closed in between tells the page only that the session was lost.
     fn poll_goodbye(&mut self, cx: &mut Context<'_>, code: CloseCode, reason: &str) -> Poll<()> {
-        let goodbye = self
-            .goodbye
-            .get_or_insert_with(|| Goodbye { pending: capsules::close(code.code(), reason), finished: false });
+        let goodbye = self.goodbye.get_or_insert_with(|| Goodbye {
+            pending: capsules::close(code.code(), reason),
+            finished: false,
+            linger: None,
+        });
         while !goodbye.pending.is_empty() {
             match ready!(Pin::new(&mut self.send).poll_write(cx, &goodbye.pending)) {
                 Ok(written) => goodbye.pending.advance(written),
@@ -264,7 +273,17 @@ impl Carrier for Session {
             // An error says that the client was faster.
             let _ = self.send.finish();
         }
-        self.capsules.poll_end(cx).map(drop)
+        if goodbye.linger.is_none() {
+            let _the_clients_end = ready!(self.capsules.poll_end(cx));
+        }
+        let connection = self.connection.quic();
+        let linger = goodbye.linger.get_or_insert_with(|| {
+            let connection = connection.clone();
+            Box::pin(async move {
+                let _late = tokio::time::timeout(LINGER, connection.closed()).await;
+            })
+        });
+        linger.as_mut().poll(cx)
     }
 }
 

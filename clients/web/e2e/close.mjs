@@ -12,13 +12,16 @@ await run("close", 60_000, async ({ browser, check, open, figure }) => {
       const bytes = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
       const serverCertificateHashes = certificateHashes.map((hash) => ({ algorithm: "sha-256", value: bytes(hash) }));
       const wt = new WebTransport(webtransportUrl, { serverCertificateHashes });
-      await wt.ready;
-      const { writable, readable } = await wt.createBidirectionalStream();
+      const step = (what) => (error) => {
+        throw new Error(`${what}: ${error}`);
+      };
+      await wt.ready.catch(step("opening"));
+      const { writable, readable } = await wt.createBidirectionalStream().catch(step("the control lane"));
       // The control lane, then hello{token: "nonsense"} as command 1 (proto/veza/v1/session.proto).
       const token = new TextEncoder().encode("nonsense");
       const hello = [0x0a, token.length, ...token];
       const frame = [0x08, 1, 0x12, hello.length, ...hello];
-      await writable.getWriter().write(new Uint8Array([0, frame.length, ...frame]));
+      await writable.getWriter().write(new Uint8Array([0, frame.length, ...frame])).catch(step("hello"));
       const reader = readable.getReader();
       const late = new Promise((_, reject) => setTimeout(() => reject(new Error("the session stayed open")), 10_000));
       const drained = (async () => {
@@ -29,7 +32,7 @@ await run("close", 60_000, async ({ browser, check, open, figure }) => {
           read += value.length;
         }
       })().catch((error) => `the lane failed: ${error}`);
-      const { closeCode, reason } = await Promise.race([wt.closed, late]);
+      const { closeCode, reason } = await Promise.race([wt.closed.catch(step("the close")), late]);
       return { closeCode, reason, read: await drained };
     }, url));
 
