@@ -250,7 +250,7 @@ impl Driver {
                 },
                 Output::Ping => self.link.ping(),
                 Output::Close { code, reason } => {
-                    self.leave();
+                    self.leave(code.label());
                     self.stage = Stage::Closing { code, reason, until: Instant::now() + CLOSE_WITHIN, said: false };
                 }
                 Output::Note(note) => self.count(note),
@@ -381,20 +381,19 @@ impl Driver {
             Stage::Ended { why } => why,
             Stage::Running | Stage::Closing { .. } => "dropped",
         };
-        self.leave();
-        if self.caller.is_some() {
-            declared::sessions_closed_total(transport, why).increment(1);
-        } else {
+        self.leave(why);
+        if self.caller.is_none() {
             declared::hello_failed_total(transport, why).increment(1);
         }
         tracing::debug!(session = self.key.0, transport, why, "a session has ended");
     }
 
     /// Leaves the rooms and gives its place back. A session that is closing is nowhere any more, however long its link takes.
-    fn leave(&mut self) {
+    fn leave(&mut self, why: &'static str) {
         if self.place.take().is_some() {
             self.node.hub.forget(self.key, &self.mailbox, self.session.rooms());
             declared::sessions(self.transport.label()).decrement(1.0);
+            declared::sessions_closed_total(self.transport.label(), why).increment(1);
         }
     }
 }
