@@ -6,7 +6,7 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=veza");
-    let descriptors = protox::compile(["veza/v1/session.proto"], ["."])?;
+    let descriptors = protox::compile(["veza/v1/session.proto", "veza/v1/rooms.proto", "veza/v1/chat.proto"], ["."])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     let encoded = descriptors.encode_to_vec();
     std::fs::write(out.join("descriptors.bin"), &encoded)?;

@@ -50,6 +50,12 @@ impl Encoded {
         matches!(push.event, Some(push::Event::Message(_)))
     }
 
+    /// Whether this tells an author that something was stored.
+    pub fn is_acknowledgement(&self) -> bool {
+        let Some(server_frame::Frame::Reply(reply)) = &self.0.frame.frame else { return false };
+        matches!(reply.result, Some(reply::Result::Published(_)))
+    }
+
     /// For a stream: varint length, then protobuf.
     pub fn stream(&self) -> Bytes {
         self.0.stream.get_or_init(|| self.0.frame.encode_length_delimited_to_vec().into()).clone()

@@ -3,6 +3,7 @@
 use bytes::{Buf, BytesMut};
 use prost::Message;
 
+use crate::Format;
 use crate::limits::FRAME_BYTES_MAX;
 use crate::v1::{ClientFrame, ServerFrame};
 
@@ -113,6 +114,19 @@ pub fn client_from_json(text: &str) -> Result<ClientFrame, FrameError> {
 /// A text WebSocket message of the server.
 pub fn server_from_json(text: &str) -> Result<ServerFrame, FrameError> {
     serde_json::from_str(text).map_err(|error| FrameError::Malformed(error.to_string()))
+}
+
+/// What has both encodings: every message of the schema.
+pub trait Coded: prost::Message + serde::Serialize {}
+
+impl<M: prost::Message + serde::Serialize> Coded for M {}
+
+/// Bytes of a message's encoding.
+pub fn encoded_len<M: Coded>(message: &M, format: Format) -> usize {
+    match format {
+        Format::Proto => message.encoded_len(),
+        Format::Json => to_json(message).len(),
+    }
 }
 
 /// The canonical JSON of a frame of either side.

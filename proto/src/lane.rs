@@ -7,9 +7,9 @@ use crate::v1::client_frame::Command;
 pub enum Lane {
     /// Hello, resume, rooms, errors, pings. One bidirectional stream, the first.
     Control,
-    /// Publishes, their acknowledgements and deliveries, in order. One bidirectional stream.
+    /// Publishes and changes of messages, their acknowledgements and deliveries, in order. One bidirectional stream.
     Chat,
-    /// History and lists: a bidirectional stream per command, ended by the reply. The number tells open ones apart.
+    /// History, search and lists: a bidirectional stream per command, ended by the reply. The number tells open ones apart.
     Bulk(u32),
 }
 
@@ -17,8 +17,25 @@ impl Lane {
     /// The lane a command belongs to where one connection carries all of them (WebSocket).
     pub fn of(frame: &ClientFrame) -> Self {
         match &frame.command {
-            Some(Command::Publish(_) | Command::Repair(_)) => Lane::Chat,
-            Some(Command::History(_)) => Lane::Bulk(0),
+            Some(
+                Command::Publish(_)
+                | Command::EditMessage(_)
+                | Command::DeleteMessage(_)
+                | Command::React(_)
+                | Command::Pin(_)
+                | Command::Repair(_),
+            ) => Lane::Chat,
+            Some(
+                Command::History(_)
+                | Command::Search(_)
+                | Command::ListMembers(_)
+                | Command::ListInvites(_)
+                | Command::ListUnread(_)
+                | Command::ListRevisions(_)
+                | Command::ListReactions(_)
+                | Command::ListPins(_)
+                | Command::ListAudit(_),
+            ) => Lane::Bulk(0),
             Some(
                 Command::Hello(_)
                 | Command::RefreshToken(_)
@@ -28,6 +45,14 @@ impl Lane {
                 | Command::JoinRoom(_)
                 | Command::LeaveRoom(_)
                 | Command::ListRooms(_)
+                | Command::OpenDirect(_)
+                | Command::UpdateRoom(_)
+                | Command::SetRole(_)
+                | Command::Moderate(_)
+                | Command::CreateInvite(_)
+                | Command::RevokeInvite(_)
+                | Command::Mark(_)
+                | Command::SetPresence(_)
                 | Command::Typing(_)
                 | Command::Unsubscribe(_),
             )
