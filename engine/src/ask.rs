@@ -1,23 +1,36 @@
-use veza_proto::limits::PAGE_BYTES_MAX;
-use veza_proto::v1::{Error, HistoryPage, Message, Published, Room, RoomList};
-use veza_proto::{Cmid, Format, Lane, RoomId};
+use veza_proto::v1::{
+    Error, HistoryPage, MemberFilter, Message, PresenceState, Published, Receipt, Room, UserStatus, reply,
+};
+use veza_proto::{Cmid, Format, Lane, RoomId, UserId};
 
 use crate::Timestamp;
+use crate::fit;
+use crate::ledger::{Content, Write};
 
 /// A session on this node, for as long as the process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionKey(pub u64);
 
 /// What a session asks of the rooms and the store. The [`Answer`] comes back with the ask's [`Ticket`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Ask {
-    CreateRoom {
+    /// Store this durably, in the asker's name.
+    Write(Box<Write>),
+    /// The room of two with this user.
+    OpenDirect {
+        user: UserId,
+    },
+    /// With `user`: for them alone; else by a code that is made for it.
+    Invite {
         room: RoomId,
-        title: String,
+        user: Option<UserId>,
+        uses_max: u32,
+        seconds: u64,
     },
     /// Become a member durably, then subscribe.
     Join {
         room: RoomId,
+        invite: Option<String>,
     },
     /// Subscribe where the user is a member already.
     Subscribe {
@@ -29,44 +42,143 @@ pub enum Ask {
     Leave {
         room: RoomId,
     },
-    ListRooms {
-        mine: bool,
-        after: Option<String>,
-        limit: u32,
-    },
-    Publish {
+    Append {
         room: RoomId,
         cmid: Cmid,
-        body: String,
+        content: Content,
+    },
+    Mark {
+        room: RoomId,
+        delivered_seq: u64,
+        read_seq: u64,
     },
     /// No answer.
     Typing {
         room: RoomId,
         active: bool,
     },
-    /// Messages with `after < seq` in ascending order, at most `limit`.
-    ReadAfter {
+    /// No answer.
+    Status {
         room: RoomId,
-        after: u64,
+        status: Status,
+    },
+    /// A stretch of a room's log, at most `limit` entries.
+    Read {
+        room: RoomId,
+        view: View,
+        anchor: Anchor,
         limit: u32,
     },
-    /// The last `limit` messages with `seq < before`, in ascending order.
-    ReadBefore {
+    ListRooms {
+        mine: bool,
+        after: Option<String>,
+        limit: u32,
+    },
+    ListMembers {
+        room: RoomId,
+        filter: MemberFilter,
+        after: Option<UserId>,
+        limit: u32,
+    },
+    /// Of a room, or those that name the asker.
+    ListInvites {
+        room: Option<RoomId>,
+    },
+    ListAudit {
         room: RoomId,
         before: u64,
         limit: u32,
     },
+    ListRevisions {
+        room: RoomId,
+        seq: u64,
+    },
+    ListReactions {
+        room: RoomId,
+        seq: u64,
+        emoji: String,
+    },
+    ListPins {
+        room: RoomId,
+        skip: u32,
+    },
+    ListUnread {
+        after: Option<String>,
+        limit: u32,
+    },
+    Search {
+        /// `None`: every room of the asker.
+        room: Option<RoomId>,
+        query: String,
+        author: Option<UserId>,
+        /// In one room.
+        before: u64,
+        /// Over all rooms.
+        cursor: Option<SearchCursor>,
+        limit: u32,
+    },
+}
+
+/// Which entries of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    /// All of them, without holes in their numbers.
+    Everything,
+    /// Messages outside of threads, and notes.
+    Timeline,
+    /// A thread's first message and its replies.
+    Thread(u64),
+}
+
+/// Where a page is. All ascending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Anchor {
+    /// The first ones after it.
+    After(u64),
+    /// The last ones before it.
+    Before(u64),
+    /// Half before it, half from it on.
+    Around(u64),
+}
+
+/// What somebody says of themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Status {
+    pub state: PresenceState,
+    pub text: String,
+}
+
+/// A place in the order of a search over all rooms, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchCursor {
+    pub at_ms: u64,
+    pub room: RoomId,
+    pub seq: u64,
+}
+
+impl SearchCursor {
+    /// After this hit.
+    pub fn write(last: &Message) -> String {
+        format!("{}.{}.{}", last.at_ms, last.seq, last.room)
+    }
+
+    /// What [`SearchCursor::write`] wrote.
+    pub fn read(text: &str) -> Option<Self> {
+        let (at_ms, rest) = text.split_once('.')?;
+        let (seq, room) = rest.split_once('.')?;
+        Some(Self { at_ms: at_ms.parse().ok()?, seq: seq.parse().ok()?, room: RoomId::parse(room).ok()? })
+    }
 }
 
 /// The answer to an [`Ask`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    Created(Room),
+    /// As it is to be said; lists are cut to what fits in a frame.
+    Reply(Box<reply::Result>),
     /// To [`Ask::Join`] and [`Ask::Subscribe`]: deliveries from `room.head + 1` on follow it.
     Joined(Box<Joined>),
     Unsubscribed,
     Left,
-    Listed(RoomList),
     Published(Published),
     Page(Box<Page>),
     Refused(Error),
@@ -78,6 +190,8 @@ pub struct Joined {
     pub first_available: u64,
     pub present: Vec<String>,
     pub present_total: u32,
+    pub statuses: Vec<UserStatus>,
+    pub receipts: Vec<Receipt>,
 }
 
 /// A stretch of a room's log, ascending.
@@ -86,6 +200,9 @@ pub struct Page {
     pub room: RoomId,
     pub epoch: u64,
     pub messages: Vec<Message>,
+    /// Whether the view has entries before the first and after the last of these.
+    pub more_before: bool,
+    pub more_after: bool,
     pub head: u64,
     pub first_available: u64,
 }
@@ -117,12 +234,15 @@ impl Ticket {
 pub enum Purpose {
     /// The reply to a command.
     Command,
+    /// The number tells it from a later join of the room.
     Join {
         room: RoomId,
+        number: u32,
     },
     /// A cursor of the hello.
     Resume {
         room: RoomId,
+        number: u32,
     },
     /// The next page of a replay; the number tells it from an older replay of the room.
     Replay {
@@ -131,9 +251,10 @@ pub enum Purpose {
     },
     History {
         room: RoomId,
-        forward: bool,
+        anchor: Anchor,
     },
     Repair {
+        room: RoomId,
         epoch: u64,
         after: u64,
         up_to: u64,
@@ -144,52 +265,41 @@ pub enum Purpose {
     Unsubscribe {
         room: RoomId,
     },
+    /// Nobody waits for it.
+    Forget,
+    Search {
+        everywhere: bool,
+    },
 }
 
 impl Page {
-    /// The page as a history reply. `forward` tells which way it was read.
-    pub(crate) fn into_history(mut self, forward: bool, format: Format) -> HistoryPage {
-        let (more_before, more_after) = match (self.messages.first(), self.messages.last()) {
-            (Some(_), Some(_)) => {
-                self.cut(forward, format);
-                let first = self.messages.first().map_or(0, |message| message.seq);
-                let last = self.messages.last().map_or(0, |message| message.seq);
-                (first > self.first_available, last < self.head)
-            }
-            _ => (forward && self.head >= self.first_available, !forward && self.head >= self.first_available),
-        };
+    /// The page as a history reply, cut to a frame on the sides that are far from its anchor.
+    pub(crate) fn into_history(mut self, anchor: Anchor, format: Format) -> HistoryPage {
+        self.cut(anchor, format);
         HistoryPage {
             room: self.room.as_str().to_owned(),
             epoch: self.epoch,
-            more_before,
-            more_after,
+            more_before: self.more_before,
+            more_after: self.more_after,
             first_available: self.first_available,
             head: self.head,
             messages: self.messages,
         }
     }
 
-    /// Leaves as many messages as fit in a frame, at least one: the first ones of a page that was read forward, the last
-    /// ones of the other.
-    pub(crate) fn cut(&mut self, forward: bool, format: Format) {
-        let mut room = PAGE_BYTES_MAX;
-        let mut fits = |message: &Message| {
-            let bytes = match format {
-                Format::Proto => prost::Message::encoded_len(message),
-                Format::Json => veza_proto::frame::to_json(message).len(),
-            };
-            let fit = bytes <= room;
-            room = room.saturating_sub(bytes);
-            fit
-        };
+    /// Leaves as many messages as fit in a frame, at least one, beginning with those that are nearest to the anchor.
+    pub(crate) fn cut(&mut self, anchor: Anchor, format: Format) {
         let count = self.messages.len();
-        if forward {
-            let fitting = self.messages.iter().take_while(|message| fits(message)).count().max(1);
-            self.messages.truncate(fitting);
-        } else {
-            let fitting = self.messages.iter().rev().take_while(|message| fits(message)).count().max(1);
-            self.messages.drain(..count.saturating_sub(fitting));
-        }
+        let middle = match anchor {
+            Anchor::After(_) => 0,
+            Anchor::Before(_) => count,
+            Anchor::Around(seq) => self.messages.partition_point(|message| message.seq < seq),
+        };
+        let kept = fit::window(&self.messages, middle, format);
+        self.more_before |= kept.start > 0;
+        self.more_after |= kept.end < count;
+        self.messages.truncate(kept.end);
+        self.messages.drain(..kept.start);
     }
 }
 
@@ -207,30 +317,37 @@ mod tests {
             room: RoomId::parse("lobby").unwrap(),
             epoch: 1,
             messages: bodies.iter().enumerate().map(message).collect(),
+            more_before: false,
+            more_after: false,
             head: bodies.len() as u64,
             first_available: 1,
         }
     }
 
+    const FIRST: Anchor = Anchor::After(0);
+
     #[test]
     fn a_page_is_cut_to_a_frame_on_its_far_side() {
         let bodies = [20_000; 5];
-        let forward = page(&bodies).into_history(true, Format::Proto);
+        let forward = page(&bodies).into_history(FIRST, Format::Proto);
         assert_eq!(forward.messages.iter().map(|m| m.seq).collect::<Vec<_>>(), [1, 2]);
         assert!(!forward.more_before && forward.more_after);
-        let backward = page(&bodies).into_history(false, Format::Proto);
+        let backward = page(&bodies).into_history(Anchor::Before(9), Format::Proto);
         assert_eq!(backward.messages.iter().map(|m| m.seq).collect::<Vec<_>>(), [4, 5]);
         assert!(backward.more_before && !backward.more_after);
+        let around = page(&bodies).into_history(Anchor::Around(3), Format::Proto);
+        assert_eq!(around.messages.iter().map(|m| m.seq).collect::<Vec<_>>(), [2, 3]);
+        assert!(around.more_before && around.more_after);
     }
 
     #[test]
     fn the_bound_at_its_limit_and_one_past_and_never_an_empty_page() {
         let overhead = prost::Message::encoded_len(&page(&[30_000]).messages[0]) - 30_000;
-        let rest = PAGE_BYTES_MAX - (30_000 + overhead);
-        let exact = page(&[30_000, rest - overhead]).into_history(true, Format::Proto);
+        let rest = veza_proto::limits::PAGE_BYTES_MAX - (30_000 + overhead);
+        let exact = page(&[30_000, rest - overhead]).into_history(FIRST, Format::Proto);
         assert_eq!(exact.messages.len(), 2);
-        let over = page(&[30_000, rest - overhead + 1]).into_history(true, Format::Proto);
+        let over = page(&[30_000, rest - overhead + 1]).into_history(FIRST, Format::Proto);
         assert_eq!(over.messages.len(), 1);
-        assert_eq!(page(&[60_000, 1]).into_history(true, Format::Json).messages.len(), 1);
+        assert_eq!(page(&[60_000, 1]).into_history(FIRST, Format::Json).messages.len(), 1);
     }
 }

@@ -5,12 +5,16 @@
 //! `handle_*`. A peer's mistake becomes an error frame or a close code; our own mistake is an assertion.
 
 mod ask;
+mod fit;
+pub mod ledger;
 pub mod limits;
 mod quota;
+mod retract;
 pub mod room;
 pub mod session;
 mod time;
 
-pub use ask::{Answer, Ask, Joined, Page, Purpose, SessionKey, Ticket};
+pub use ask::{Anchor, Answer, Ask, Joined, Page, Purpose, SearchCursor, SessionKey, Status, Ticket, View};
 pub use quota::TokenBucket;
+pub use retract::retracted;
 pub use time::Timestamp;

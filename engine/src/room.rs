@@ -1,34 +1,29 @@
-//! A room on this node: who listens, who is here, and the order in which committed messages reach them.
+//! A room on this node: who listens, who is here, and the order in which committed entries reach them.
 //!
 //! The store is the sequencer: a publish becomes an append, and only what the store has committed is acknowledged and
 //! delivered.
 
+mod evicted;
 mod log;
 mod presence;
+mod receipts;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use veza_proto::v1::{Error, ErrorCode, Message, MessageDelivered, Published, Room as RoomInfo, TypingChanged, push};
-use veza_proto::{Cmid, Encoded, RoomId, UserId};
+use veza_proto::v1::{
+    Error, ErrorCode, Message, MessageDelivered, Published, RoomChanged, RoomEvicted, TypingChanged, push,
+};
+use veza_proto::{Cmid, Encoded, UserId};
 
 use crate::Timestamp;
-use crate::ask::{Answer, Joined, SessionKey, Ticket};
-use crate::limits::FETCH_RETRY;
-use crate::session::not_found;
+use crate::ask::{Answer, Joined, SessionKey, Status, Ticket};
+use crate::ledger::{Content, MemberRow, Refusal, RoomRow, not_found};
+use crate::limits::{FETCH_RETRY, PRESENCE_GATHER};
+use crate::retract::target_of;
+use evicted::Evicted;
 use log::Log;
 use presence::Presence;
-
-/// What the store tells of a room.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Facts {
-    pub id: RoomId,
-    pub title: String,
-    pub epoch: u64,
-    pub head: u64,
-    pub first_available: u64,
-    pub members: u32,
-    pub created_ms: u64,
-}
+use receipts::Receipts;
 
 /// What is to be done.
 #[derive(Debug)]
@@ -39,59 +34,94 @@ pub enum Output {
         ticket: Ticket,
         author: UserId,
         cmid: Cmid,
-        body: String,
+        content: Content,
     },
     Answer {
         session: SessionKey,
         ticket: Ticket,
         answer: Answer,
     },
-    /// To every subscriber: a message of this room.
-    Deliver {
-        epoch: u64,
-        seq: u64,
-        frame: Encoded,
-    },
+    /// To every subscriber: an entry of this room.
+    Deliver(Delivered),
     /// To every subscriber but one: worth nothing later.
     Volatile {
         frame: Encoded,
         except: SessionKey,
     },
-    /// To every subscriber: who is here changed.
-    Presence {
+    /// To every subscriber: how the room is now. Who reads slowly may miss it.
+    Notice {
         frame: Encoded,
+    },
+    /// To one subscriber, which is none any more.
+    Evict {
+        session: SessionKey,
+        evicted: RoomEvicted,
     },
     /// Tell the other nodes what was committed here.
     Announce(Message),
-    /// Read messages after this number; answer with [`Room::handle_fetched`].
+    /// Read entries after this number; answer with [`Room::handle_fetched`].
     Fetch {
         after: u64,
         limit: u32,
     },
 }
 
+/// An entry on its way to the subscribers.
+#[derive(Debug, Clone)]
+pub struct Delivered {
+    pub epoch: u64,
+    pub seq: u64,
+    pub frame: Encoded,
+    /// It deletes this message: copies that have not been sent yet lose their content.
+    pub retracts: Option<u64>,
+}
+
 /// What became of an append.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "it is made and taken apart at once, and mostly a message")]
 pub enum Appended {
     Stored(Message),
-    /// The same cmid and content were stored before.
-    Duplicate(Message),
-    /// The same cmid was stored before with other content.
-    Conflict,
-    NoSuchRoom,
+    /// It was so already: the entry that had made it so.
+    Duplicate {
+        epoch: u64,
+        seq: u64,
+        at_ms: u64,
+    },
+    Refused(Refusal),
     Unavailable,
     StorageFull,
+}
+
+/// Why somebody is in a room no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    pub user: UserId,
+    /// As its subscribers are told; the room is filled in.
+    pub evicted: RoomEvicted,
+    /// [`RoomRow::revision`] of the write that ended it: a subscription that was asked for before is void.
+    pub revision: u64,
 }
 
 /// The room's state machine.
 #[derive(Debug)]
 pub struct Room {
-    facts: Facts,
+    row: RoomRow,
     log: Log,
-    subscribers: BTreeMap<SessionKey, UserId>,
+    subscribers: BTreeMap<SessionKey, Subscriber>,
     presence: Presence,
+    receipts: Receipts,
+    evicted: Evicted,
+    /// A newer revision than was told is known: it is told then.
+    change_due: Option<Timestamp>,
     fetch: Fetch,
     outputs: VecDeque<Output>,
+}
+
+#[derive(Debug)]
+struct Subscriber {
+    user: UserId,
+    /// [`RoomRow::revision`] when the store said that the user is a member.
+    revision: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,13 +132,17 @@ enum Fetch {
 }
 
 impl Room {
-    pub fn new(facts: Facts) -> Self {
-        let log = Log::new(facts.epoch, facts.head);
+    /// As the store has it.
+    pub fn new(row: RoomRow) -> Self {
+        let log = Log::new(row.epoch, row.head);
         Self {
-            facts,
+            row,
             log,
             subscribers: BTreeMap::new(),
             presence: Presence::default(),
+            receipts: Receipts::default(),
+            evicted: Evicted::default(),
+            change_due: None,
             fetch: Fetch::Idle,
             outputs: VecDeque::new(),
         }
@@ -118,102 +152,168 @@ impl Room {
         self.outputs.pop_front()
     }
 
-    /// Nobody listens: the shell may forget the room.
-    pub fn is_idle(&self) -> bool {
-        self.subscribers.is_empty() && self.outputs.is_empty() && self.fetch != Fetch::Running
-    }
-
     pub fn epoch(&self) -> u64 {
         self.log.epoch()
     }
 
-    /// Subscribes a session, or answers anew where it was subscribed: what comes after the head it is told reaches it.
-    pub fn handle_subscribe(&mut self, session: SessionKey, user: &UserId, ticket: Ticket, now: Timestamp) {
-        if self.subscribers.insert(session, user.clone()).is_none() {
+    /// Whether this session is let in.
+    pub fn has(&self, session: SessionKey) -> bool {
+        self.subscribers.contains_key(&session)
+    }
+
+    /// Nobody listens and nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.subscribers.is_empty() && self.fetch == Fetch::Idle && self.presence.due().is_none()
+    }
+
+    /// Lets a session in. `row` and `member` are what the store told of them at one moment; when the membership has ended
+    /// since, the answer is that of a stranger.
+    pub fn handle_subscribe(
+        &mut self,
+        session: SessionKey,
+        user: &UserId,
+        row: &RoomRow,
+        member: &MemberRow,
+        ticket: Ticket,
+        now: Timestamp,
+    ) {
+        if self.evicted.since(user, row.revision) {
+            self.answer(session, ticket, Answer::Refused(not_found()));
+            return;
+        }
+        let subscriber = Subscriber { user: user.clone(), revision: row.revision };
+        if self.subscribers.insert(session, subscriber).is_none() {
             self.presence.enter(user, now);
         }
+        self.receipts.know(user, member.delivered_seq, member.read_seq);
         let (present, present_total) = self.presence.names();
-        let joined = Joined {
-            room: RoomInfo {
-                id: self.facts.id.as_str().to_owned(),
-                title: self.facts.title.clone(),
-                epoch: self.log.epoch(),
-                head: self.log.known(),
-                members: self.facts.members,
-                created_ms: self.facts.created_ms,
-            },
-            first_available: self.facts.first_available,
-            present,
-            present_total,
-        };
+        let statuses = self.presence.statuses();
+        let receipts = self.receipts.of(&present);
+        let mut room = self.row.to_wire(Some(member.to_wire(user)));
+        room.head = self.log.known();
+        let first_available = self.row.first_available;
+        let joined = Joined { room, first_available, present, present_total, statuses, receipts };
         self.answer(session, ticket, Answer::Joined(Box::new(joined)));
     }
 
     pub fn handle_unsubscribe(&mut self, session: SessionKey, now: Timestamp) {
-        if let Some(user) = self.subscribers.remove(&session) {
-            self.presence.exit(&user, now);
+        if let Some(subscriber) = self.subscribers.remove(&session) {
+            self.exit(&subscriber.user, now);
         }
     }
 
-    pub fn handle_publish(&mut self, session: SessionKey, ticket: Ticket, cmid: Cmid, body: String) {
+    /// Those who are here, each once.
+    pub fn users(&self) -> impl Iterator<Item = &UserId> {
+        self.presence.users()
+    }
+
+    /// A membership has ended: every session of the user that came in before leaves, and none that was let in before it and
+    /// is still on its way comes in.
+    pub fn handle_ended(&mut self, ended: &Ended, now: Timestamp) {
+        self.evicted.note(&ended.user, ended.revision, now);
+        let out = |subscriber: &Subscriber| subscriber.user == ended.user && subscriber.revision < ended.revision;
+        let sessions = self.subscribers.iter().filter(|(_, subscriber)| out(subscriber)).map(|(session, _)| *session);
+        for session in sessions.collect::<Vec<_>>() {
+            self.handle_unsubscribe(session, now);
+            let evicted = RoomEvicted { room: self.row.id.as_str().to_owned(), ..ended.evicted.clone() };
+            self.outputs.push_back(Output::Evict { session, evicted });
+        }
+    }
+
+    pub fn handle_publish(&mut self, session: SessionKey, ticket: Ticket, cmid: Cmid, content: Content) {
         match self.subscribers.get(&session) {
-            Some(author) => {
-                self.outputs.push_back(Output::Append { session, ticket, author: author.clone(), cmid, body });
+            Some(subscriber) => {
+                let author = subscriber.user.clone();
+                self.outputs.push_back(Output::Append { session, ticket, author, cmid, content });
             }
             None => self.answer(session, ticket, Answer::Refused(not_found())),
         }
     }
 
     pub fn handle_typing(&mut self, session: SessionKey, active: bool) {
-        let Some(user) = self.subscribers.get(&session) else { return };
-        let typing = TypingChanged { room: self.facts.id.as_str().to_owned(), user: String::from(user), active };
+        let Some(Subscriber { user, .. }) = self.subscribers.get(&session) else { return };
+        let typing = TypingChanged { room: self.row.id.as_str().to_owned(), user: String::from(user), active };
         let frame = Encoded::push(push::Event::TypingChanged(typing));
         self.outputs.push_back(Output::Volatile { frame, except: session });
     }
 
-    /// The answer to [`Output::Append`]: the acknowledgement first, then everybody's delivery.
-    pub fn handle_appended(&mut self, session: SessionKey, ticket: Ticket, appended: Appended) {
-        match appended {
-            Appended::Stored(message) => {
-                self.answer(session, ticket, Answer::Published(published(&message, false)));
-                self.outputs.push_back(Output::Announce(message.clone()));
-                self.handle_committed(message);
-            }
-            Appended::Duplicate(message) => {
-                self.answer(session, ticket, Answer::Published(published(&message, true)));
-                self.handle_committed(message);
-            }
-            Appended::Conflict => {
-                let message = "this cmid was used before with another body";
-                self.answer(session, ticket, Answer::Refused(Error::permanent(ErrorCode::CmidConflict, message)));
-            }
-            Appended::NoSuchRoom => self.answer(session, ticket, Answer::Refused(not_found())),
-            Appended::Unavailable => self.answer(session, ticket, Answer::Refused(unavailable())),
-            Appended::StorageFull => {
-                let error = Error::temporary(ErrorCode::StorageFull, "the store is full: nothing was stored", 30_000);
-                self.answer(session, ticket, Answer::Refused(error));
-            }
+    /// A user says something of themselves; the latest of their sessions counts.
+    pub fn handle_status(&mut self, session: SessionKey, status: Status, now: Timestamp) {
+        if let Some(subscriber) = self.subscribers.get(&session) {
+            self.presence.say(&subscriber.user, status, now);
         }
     }
 
-    /// A message that the store holds, committed here or told by another node, in any order.
+    /// Watermarks that the store has.
+    pub fn handle_marked(&mut self, user: &UserId, delivered_seq: u64, read_seq: u64, now: Timestamp) {
+        if self.presence.is_here(user) {
+            self.receipts.rise(user, delivered_seq, read_seq, now);
+        }
+    }
+
+    /// The answer to [`Output::Append`]: the acknowledgement first, then everybody's delivery.
+    pub fn handle_appended(&mut self, session: SessionKey, ticket: Ticket, cmid: &Cmid, appended: Appended) {
+        let published = |epoch, seq, at_ms, duplicate| {
+            let (room, cmid) = (String::from(&self.row.id), String::from(cmid));
+            Answer::Published(Published { room, cmid, epoch, seq, at_ms, duplicate })
+        };
+        match appended {
+            Appended::Stored(message) => {
+                let answer = published(message.epoch, message.seq, message.at_ms, false);
+                self.answer(session, ticket, answer);
+                if message.change.is_none()
+                    && let Some(author) = self.subscribers.get(&session)
+                {
+                    self.receipts.know(&author.user, message.seq, message.seq);
+                }
+                self.outputs.push_back(Output::Announce(message.clone()));
+                self.handle_committed(message);
+            }
+            Appended::Duplicate { epoch, seq, at_ms } => {
+                let answer = published(epoch, seq, at_ms, true);
+                self.answer(session, ticket, answer);
+                self.log.know(epoch, seq);
+                self.fetch_if_idle();
+            }
+            Appended::Refused(refusal) => self.answer(session, ticket, Answer::Refused(refusal.to_error())),
+            Appended::Unavailable => self.answer(session, ticket, Answer::Refused(unavailable())),
+            Appended::StorageFull => self.answer(session, ticket, Answer::Refused(storage_full())),
+        }
+    }
+
+    /// What a write made of the room, and the notes that tell of it. The room itself is told after a while, so that many
+    /// who join at once are told once.
+    pub fn handle_changed(&mut self, row: &RoomRow, notes: Vec<Message>, now: Timestamp) {
+        for note in notes {
+            self.outputs.push_back(Output::Announce(note.clone()));
+            self.handle_committed(note);
+        }
+        self.handle_row(row, now);
+    }
+
+    /// An entry that the store holds, committed here or told by another node, in any order.
     pub fn handle_committed(&mut self, message: Message) {
         for message in self.log.place(message) {
             let (epoch, seq) = (message.epoch, message.seq);
+            let retracts = target_of(&message);
             let frame = Encoded::push(push::Event::Message(MessageDelivered { message: Some(message) }));
-            self.outputs.push_back(Output::Deliver { epoch, seq, frame });
+            self.outputs.push_back(Output::Deliver(Delivered { epoch, seq, frame, retracts }));
         }
-        if self.fetch == Fetch::Idle {
-            self.fetch_missing();
-        }
+        self.fetch_if_idle();
     }
 
     /// What the store told of the room just now. Its log may be ahead of what was delivered here: a commit whose result
     /// is on its way, or another node's. What has not come by itself after a while is fetched.
-    pub fn handle_facts(&mut self, facts: &Facts, now: Timestamp) {
-        self.facts.members = facts.members;
-        self.facts.first_available = facts.first_available;
-        self.log.know(facts.epoch, facts.head);
+    pub fn handle_row(&mut self, row: &RoomRow, now: Timestamp) {
+        self.log.know(row.epoch, row.head);
+        let first_available = self.row.first_available.max(row.first_available);
+        if row.revision > self.row.revision && !self.subscribers.is_empty() {
+            self.change_due.get_or_insert(now + PRESENCE_GATHER);
+        }
+        if row.revision >= self.row.revision {
+            self.row = row.clone();
+        }
+        self.row.first_available = first_available;
         if self.fetch == Fetch::Idle && self.log.missing().is_some() {
             self.fetch = Fetch::RetryAt(now + FETCH_RETRY);
         }
@@ -240,7 +340,7 @@ impl Room {
             Fetch::RetryAt(at) => Some(at),
             Fetch::Idle | Fetch::Running => None,
         };
-        [retry, self.presence.due()].into_iter().flatten().min()
+        [retry, self.presence.due(), self.receipts.due(), self.change_due].into_iter().flatten().min()
     }
 
     pub fn handle_timeout(&mut self, now: Timestamp) {
@@ -251,10 +351,36 @@ impl Room {
             self.fetch_missing();
         }
         if self.presence.due().is_some_and(|due| due <= now)
-            && let Some(changed) = self.presence.tell(self.facts.id.as_str())
+            && let Some(changed) = self.presence.tell(self.row.id.as_str())
         {
             let frame = Encoded::push(push::Event::PresenceChanged(changed));
-            self.outputs.push_back(Output::Presence { frame });
+            self.outputs.push_back(Output::Notice { frame });
+        }
+        if self.change_due.is_some_and(|due| due <= now) {
+            self.change_due = None;
+            let mut room = self.row.to_wire(None);
+            room.head = self.log.known();
+            let frame = Encoded::push(push::Event::RoomChanged(RoomChanged { room: Some(room) }));
+            self.outputs.push_back(Output::Notice { frame });
+        }
+        if self.receipts.due().is_some_and(|due| due <= now)
+            && let Some(changed) = self.receipts.tell(self.row.id.as_str())
+        {
+            let frame = Encoded::push(push::Event::ReceiptsChanged(changed));
+            self.outputs.push_back(Output::Notice { frame });
+        }
+    }
+
+    fn exit(&mut self, user: &UserId, now: Timestamp) {
+        self.presence.exit(user, now);
+        if !self.presence.is_here(user) {
+            self.receipts.forget(user);
+        }
+    }
+
+    fn fetch_if_idle(&mut self) {
+        if self.fetch == Fetch::Idle {
+            self.fetch_missing();
         }
     }
 
@@ -276,13 +402,7 @@ pub fn unavailable() -> Error {
     Error::temporary(ErrorCode::Unavailable, "the store does not answer: ask again, with the same cmid", 1_000)
 }
 
-fn published(message: &Message, duplicate: bool) -> Published {
-    Published {
-        room: message.room.clone(),
-        cmid: message.cmid.clone(),
-        epoch: message.epoch,
-        seq: message.seq,
-        at_ms: message.at_ms,
-        duplicate,
-    }
+/// Nothing was stored.
+pub fn storage_full() -> Error {
+    Error::temporary(ErrorCode::StorageFull, "the store is full: nothing was stored", 30_000)
 }

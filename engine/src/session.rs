@@ -6,6 +6,8 @@
 mod commands;
 mod deliveries;
 mod lanes;
+mod messages;
+mod rooms;
 mod subscription;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,11 +21,11 @@ use veza_proto::v1::{
 };
 use veza_proto::{CloseCode, Encoded, Format, Lane, RoomId, UserId, limits as wire};
 
-use crate::ask::{Ask, Purpose, Ticket};
+use crate::ask::{Ask, Purpose, Status, Ticket};
+pub use crate::ledger::not_found;
 use crate::limits;
 use crate::quota::Strikes;
 use crate::{Timestamp, TokenBucket};
-pub use commands::not_found;
 use lanes::Lanes;
 use subscription::{Cursor, Subscription};
 
@@ -171,6 +173,10 @@ pub struct Session {
     outputs: VecDeque<Output>,
     lanes: Lanes,
     subscriptions: BTreeMap<RoomId, Subscription>,
+    /// Counts joins and resumes of rooms.
+    joins: u32,
+    /// What the client says of its user, told in every room.
+    status: Status,
     asks_in_flight: u32,
     heads_due: Option<Timestamp>,
     heard: Timestamp,
@@ -217,6 +223,8 @@ impl Session {
             outputs: VecDeque::new(),
             lanes: Lanes::new(profile.format),
             subscriptions: BTreeMap::new(),
+            joins: 0,
+            status: Status::default(),
             asks_in_flight: 0,
             heads_due: None,
             heard: now,
@@ -297,7 +305,7 @@ impl Session {
             return;
         }
         if let (Phase::Open(_), Some(Command::Typing(typing))) = (&self.phase, frame.command) {
-            self.typing(typing, now);
+            self.typing(&typing, now);
         }
     }
 
@@ -489,10 +497,22 @@ impl Session {
             self.say_resumed(cursor.room, room_resumed::Result::Error(error), now);
             return;
         }
-        let subscription = Subscription::joining(Cursor::of(&cursor), cursor.delivery(), self.profile.datagrams);
-        self.subscriptions.insert(room.clone(), subscription);
-        let ticket = Ticket { lane: Lane::Control, id: 0, purpose: Purpose::Resume { room: room.clone() }, since: now };
+        let (position, delivery) = (Cursor::of(&cursor), cursor.delivery());
+        let number = self.begin_join(&room, position, delivery);
+        let purpose = Purpose::Resume { room: room.clone(), number };
+        let ticket = Ticket { lane: Lane::Control, id: 0, purpose, since: now };
         self.ask(ticket, Ask::Subscribe { room });
+    }
+
+    /// Asks anew where this session stands in a room: the number of that asking. Only the newest one's answer counts.
+    fn begin_join(&mut self, room: &RoomId, cursor: Option<Cursor>, delivery: Delivery) -> u32 {
+        self.joins = self.joins.wrapping_add(1);
+        let (number, datagrams) = (self.joins, self.profile.datagrams);
+        self.subscriptions
+            .entry(room.clone())
+            .and_modify(|subscription| subscription.rejoin(number, cursor, delivery, datagrams))
+            .or_insert_with(|| Subscription::joining(number, cursor, delivery, datagrams));
+        number
     }
 
     fn say_resumed(&mut self, room: String, result: room_resumed::Result, now: Timestamp) {

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use veza_proto::v1::Message;
 
 use crate::limits::{FETCH_PAGE, HELD_MESSAGES_MAX};
+use crate::retract::{blank, target_of, tells_of};
 
 #[derive(Debug)]
 pub(super) struct Log {
     epoch: u64,
     head: u64,
-    /// Committed messages whose predecessors have not been seen here.
+    /// Committed entries whose predecessors have not been seen here.
     held: BTreeMap<u64, Message>,
     /// The highest number known to exist.
     known: u64,
@@ -30,7 +31,7 @@ impl Log {
         self.known
     }
 
-    /// Takes a committed message and gives what can be delivered now, in sequence.
+    /// Takes a committed entry and gives what can be delivered now, in sequence.
     pub(super) fn place(&mut self, message: Message) -> Vec<Message> {
         if message.epoch != self.epoch || message.seq <= self.head {
             return Vec::new();
@@ -48,7 +49,20 @@ impl Log {
             self.head = next.seq;
             ready.push(next);
         }
+        self.take_back(&mut ready);
         ready
+    }
+
+    /// What waited for the ones before it may be deleted by now: its deletion is behind it, or still waits.
+    fn take_back(&self, ready: &mut [Message]) {
+        let deletions: Vec<Message> =
+            ready.iter().chain(self.held.values()).filter(|message| target_of(message).is_some()).cloned().collect();
+        for deletion in deletions {
+            let target = target_of(&deletion);
+            for message in ready.iter_mut().filter(|message| target.is_some_and(|target| tells_of(message, target))) {
+                blank(message, &deletion);
+            }
+        }
     }
 
     /// The store holds everything up to this number.
@@ -72,6 +86,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use veza_proto::v1::{Deletion, Edit, message::Change};
 
     fn message(seq: u64) -> Message {
         Message { epoch: 1, seq, ..Message::default() }
@@ -91,6 +106,25 @@ mod tests {
         assert_eq!(log.missing(), None);
         assert!(log.place(message(11)).is_empty());
         assert!(log.place(Message { epoch: 2, seq: 13, ..Message::default() }).is_empty());
+    }
+
+    #[test]
+    fn what_is_deleted_while_it_waits_comes_out_empty() {
+        let said = |seq| Message { body: "secret".into(), ..message(seq) };
+        let edit = |seq, target| Message {
+            change: Some(Change::Edit(Edit { target, body: "secret".into(), ..Edit::default() })),
+            ..message(seq)
+        };
+        let deletion = |seq, target| Message { change: Some(Change::Deletion(Deletion { target })), ..message(seq) };
+        let mut log = Log::new(1, 0);
+        for waiting in [said(2), edit(3, 2), deletion(4, 2), said(5), deletion(7, 5)] {
+            assert!(log.place(waiting).is_empty());
+        }
+        let ready = log.place(said(1));
+        assert_eq!(seqs(&ready), [1, 2, 3, 4, 5]);
+        let shows: Vec<u64> =
+            ready.iter().filter(|message| format!("{message:?}").contains("secret")).map(|m| m.seq).collect();
+        assert_eq!(shows, [1]);
     }
 
     #[test]

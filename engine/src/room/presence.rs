@@ -1,12 +1,13 @@
 //! Who is here: users with at least one session in the room, and their changes gathered for a while.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use veza_proto::UserId;
 use veza_proto::limits::PRESENT_NAMES_MAX;
-use veza_proto::v1::PresenceChanged;
+use veza_proto::v1::{PresenceChanged, PresenceState, UserStatus};
 
 use crate::Timestamp;
+use crate::ask::Status;
 use crate::limits::PRESENCE_GATHER;
 
 #[derive(Debug, Default)]
@@ -15,6 +16,10 @@ pub(super) struct Presence {
     here: BTreeMap<UserId, u32>,
     /// Users whose presence changed since the last telling, and whether they were here then.
     before: BTreeMap<UserId, bool>,
+    /// What those who are here say of themselves, where it is not simply that they are online.
+    statuses: BTreeMap<UserId, Status>,
+    /// Whose status changed since the last telling.
+    restated: BTreeSet<UserId>,
     due: Option<Timestamp>,
 }
 
@@ -32,6 +37,8 @@ impl Presence {
         *sessions -= 1;
         if *sessions == 0 {
             self.here.remove(user);
+            self.statuses.remove(user);
+            self.restated.remove(user);
             self.changed(user, true, now);
         }
     }
@@ -40,6 +47,32 @@ impl Presence {
     pub(super) fn names(&self) -> (Vec<String>, u32) {
         let names = self.here.keys().take(PRESENT_NAMES_MAX).map(String::from).collect();
         (names, self.total())
+    }
+
+    pub(super) fn is_here(&self, user: &UserId) -> bool {
+        self.here.contains_key(user)
+    }
+
+    pub(super) fn users(&self) -> impl Iterator<Item = &UserId> {
+        self.here.keys()
+    }
+
+    /// What a user who is here says of themselves.
+    pub(super) fn say(&mut self, user: &UserId, status: Status, now: Timestamp) {
+        let plain = status.text.is_empty() && is_online(status.state);
+        let before =
+            if plain { self.statuses.remove(user) } else { self.statuses.insert(user.clone(), status.clone()) };
+        let changed = if plain { before.is_some() } else { before != Some(status) };
+        if changed {
+            self.restated.insert(user.clone());
+            self.due.get_or_insert(now + PRESENCE_GATHER);
+        }
+    }
+
+    /// Of the names that [`Presence::names`] gives.
+    pub(super) fn statuses(&self) -> Vec<UserStatus> {
+        let named = self.here.keys().take(PRESENT_NAMES_MAX);
+        named.filter(|user| self.statuses.contains_key(*user)).map(|user| self.status(user)).collect()
     }
 
     pub(super) fn due(&self) -> Option<Timestamp> {
@@ -53,18 +86,30 @@ impl Presence {
         for (user, was_here) in std::mem::take(&mut self.before) {
             match (was_here, self.here.contains_key(&user)) {
                 (false, true) => joined.push(String::from(&user)),
-                (true, false) => left.push(String::from(&user)),
-                (true, true) | (false, false) => {}
+                // Who came and went was named to those who came in between.
+                (true | false, false) => left.push(String::from(&user)),
+                (true, true) => {}
             }
         }
-        if joined.is_empty() && left.is_empty() {
+        let restated = std::mem::take(&mut self.restated);
+        let mut statuses: Vec<UserStatus> = restated.iter().map(|user| self.status(user)).collect();
+        if joined.is_empty() && left.is_empty() && statuses.is_empty() {
             return None;
         }
         let present_total = self.total();
         if present_total as usize > PRESENT_NAMES_MAX || joined.len() + left.len() > PRESENT_NAMES_MAX {
-            (joined, left) = (Vec::new(), Vec::new());
+            if joined.is_empty() && left.is_empty() {
+                return None;
+            }
+            (joined, left, statuses) = (Vec::new(), Vec::new(), Vec::new());
         }
-        Some(PresenceChanged { room: room.to_owned(), joined, left, present_total })
+        Some(PresenceChanged { room: room.to_owned(), joined, left, present_total, statuses })
+    }
+
+    fn status(&self, user: &UserId) -> UserStatus {
+        let status = self.statuses.get(user).cloned().unwrap_or_default();
+        let state = if is_online(status.state) { PresenceState::Online } else { status.state };
+        UserStatus { user: String::from(user), state: state.into(), text: status.text }
     }
 
     fn changed(&mut self, user: &UserId, was_here: bool, now: Timestamp) {
@@ -74,6 +119,13 @@ impl Presence {
 
     fn total(&self) -> u32 {
         u32::try_from(self.here.len()).unwrap_or(u32::MAX)
+    }
+}
+
+fn is_online(state: PresenceState) -> bool {
+    match state {
+        PresenceState::Unspecified | PresenceState::Online => true,
+        PresenceState::Away | PresenceState::DoNotDisturb => false,
     }
 }
 
@@ -98,6 +150,17 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_and_goes_unseen_is_taken_back_from_those_who_came_between() {
+        let (mut presence, now) = (Presence::default(), Timestamp::from_millis(0));
+        presence.enter(&user("eve"), now);
+        presence.enter(&user("alice"), now);
+        assert_eq!(presence.names().0, ["alice", "eve"]);
+        presence.exit(&user("eve"), now);
+        let told = presence.tell("lobby").unwrap();
+        assert_eq!((told.joined, told.left), (vec!["alice".to_owned()], vec!["eve".to_owned()]));
+    }
+
+    #[test]
     fn a_reconnect_within_the_gathering_time_is_nothing() {
         let (mut presence, now) = (Presence::default(), Timestamp::from_millis(0));
         presence.enter(&user("alice"), now);
@@ -118,5 +181,22 @@ mod tests {
         let told = presence.tell("lobby").unwrap();
         assert_eq!((told.joined.len(), told.present_total), (0, 101));
         assert_eq!(presence.names().0.len(), PRESENT_NAMES_MAX);
+    }
+
+    #[test]
+    fn a_status_is_told_when_it_changes_and_goes_with_its_user() {
+        let (mut presence, now) = (Presence::default(), Timestamp::from_millis(0));
+        let away = Status { state: PresenceState::Away, text: "lunch".into() };
+        presence.enter(&user("alice"), now);
+        presence.tell("lobby");
+        presence.say(&user("alice"), away.clone(), now);
+        let told = presence.tell("lobby").unwrap().statuses;
+        assert_eq!((told[0].state(), told[0].text.as_str()), (PresenceState::Away, "lunch"));
+        presence.say(&user("alice"), away, now);
+        assert_eq!(presence.tell("lobby"), None, "said before");
+        assert_eq!(presence.statuses().len(), 1);
+        presence.say(&user("alice"), Status::default(), now);
+        assert_eq!(presence.tell("lobby").unwrap().statuses[0].state(), PresenceState::Online);
+        assert!(presence.statuses().is_empty());
     }
 }

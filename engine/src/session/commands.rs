@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use veza_proto::v1::{
-    CreateRoom, Error, ErrorCode, History, JoinRoom, LeaveRoom, ListRooms, Ping, Pong, Publish, RefreshToken, Repair,
-    Typing, Unsubscribe, client_frame::Command, history::Anchor, reply,
-};
-use veza_proto::{CloseCode, Cmid, InvalidId, Lane, RoomId, limits as wire};
+use veza_proto::v1::{ClientFrame, Error, ErrorCode, Ping, Pong, RefreshToken, client_frame::Command, reply};
+use veza_proto::{CloseCode, InvalidId, Lane, RoomId, limits as wire};
 
-use super::subscription::{Cursor, Subscription};
-use super::{Output, Session, delivery_of};
+use super::subscription::{State, Subscription};
+use super::{Output, Session};
 use crate::Timestamp;
 use crate::ask::{Ask, Purpose, Ticket};
+use crate::ledger::not_found;
 use crate::limits::ASKS_IN_FLIGHT_MAX;
 
 impl Session {
@@ -31,18 +29,38 @@ impl Session {
                 Ok(())
             }
             Command::RefreshToken(refresh) => self.refresh(&ticket, refresh),
-            Command::CreateRoom(create) => self.create_room(&ticket, create),
+            Command::CreateRoom(create) => self.create_room(&ticket, create, now),
+            Command::OpenDirect(open) => self.open_direct(&ticket, &open),
+            Command::UpdateRoom(update) => self.update_room(&ticket, update, now),
             Command::JoinRoom(join) => self.join_room(&ticket, join),
-            Command::LeaveRoom(leave) => self.leave_room(&ticket, leave, now),
-            Command::Unsubscribe(unsubscribe) => self.unsubscribe(&ticket, unsubscribe, now),
-            Command::ListRooms(list) => self.list_rooms(&ticket, list),
-            Command::Publish(publish) => self.publish(&ticket, publish, now),
-            Command::History(history) => self.history(&ticket, history),
-            Command::Repair(repair) => self.repair(&ticket, repair),
+            Command::LeaveRoom(leave) => self.leave_room(&ticket, &leave),
+            Command::Unsubscribe(unsubscribe) => self.unsubscribe(&ticket, &unsubscribe, now),
+            Command::SetRole(set) => self.set_role(&ticket, &set, now),
+            Command::Moderate(moderate) => self.moderate(&ticket, moderate, now),
+            Command::CreateInvite(create) => self.create_invite(&ticket, &create),
+            Command::RevokeInvite(revoke) => self.revoke_invite(&ticket, &revoke, now),
+            Command::Publish(publish) => self.publish(&ticket, publish),
+            Command::EditMessage(edit) => self.edit_message(&ticket, edit),
+            Command::DeleteMessage(delete) => self.delete_message(&ticket, delete),
+            Command::React(react) => self.react(&ticket, react),
+            Command::Pin(pin) => self.pin(&ticket, &pin),
+            Command::Mark(mark) => self.mark(&ticket, &mark),
             Command::Typing(typing) => {
-                self.typing(typing, now);
+                self.typing(&typing, now);
                 Ok(())
             }
+            Command::SetPresence(set) => self.set_presence(&ticket, set, now),
+            Command::History(history) => self.history(&ticket, &history),
+            Command::Repair(repair) => self.repair(&ticket, &repair),
+            Command::Search(search) => self.search(&ticket, search),
+            Command::ListRooms(list) => self.list_rooms(&ticket, list),
+            Command::ListMembers(list) => self.list_members(&ticket, &list),
+            Command::ListInvites(list) => self.list_invites(&ticket, &list),
+            Command::ListAudit(list) => self.list_audit(&ticket, &list),
+            Command::ListRevisions(list) => self.list_revisions(&ticket, &list),
+            Command::ListReactions(list) => self.list_reactions(&ticket, list),
+            Command::ListPins(list) => self.list_pins(&ticket, &list),
+            Command::ListUnread(list) => self.list_unread(&ticket, list),
         };
         if let Err(error) = outcome {
             self.refuse(&ticket, error, now);
@@ -51,18 +69,10 @@ impl Session {
 
     /// Rates, the bound of unanswered commands, and the lane.
     fn may_ask(&mut self, lane: Lane, command: &Command, now: Timestamp) -> Result<(), Error> {
-        let wait = match command {
-            Command::Ping(_) | Command::Bye(_) | Command::RefreshToken(_) => None,
-            Command::Publish(_) => self.publishes.take(now).err(),
-            Command::Hello(_)
-            | Command::CreateRoom(_)
-            | Command::JoinRoom(_)
-            | Command::LeaveRoom(_)
-            | Command::Unsubscribe(_)
-            | Command::ListRooms(_)
-            | Command::History(_)
-            | Command::Repair(_)
-            | Command::Typing(_) => self.requests.take(now).err(),
+        let wait = match rate_of(command) {
+            Rate::None => None,
+            Rate::Publish => self.publishes.take(now).err(),
+            Rate::Request => self.requests.take(now).err(),
         };
         if let Some(wait) = wait {
             return Err(rate_limited("too many commands", wait));
@@ -70,9 +80,8 @@ impl Session {
         if self.asks_in_flight >= ASKS_IN_FLIGHT_MAX {
             return Err(rate_limited("too many commands wait for an answer", Duration::from_millis(100)));
         }
-        let bulk_may = matches!(command, Command::History(_) | Command::ListRooms(_) | Command::Repair(_));
-        if matches!(lane, Lane::Bulk(_)) && !bulk_may {
-            let message = "a bulk stream carries history, list_rooms and repair only";
+        if matches!(lane, Lane::Bulk(_)) && !bulk_may(command) {
+            let message = "a bulk stream carries history, search, repair and lists only";
             return Err(Error::permanent(ErrorCode::WrongLane, message));
         }
         Ok(())
@@ -89,121 +98,16 @@ impl Session {
         Ok(())
     }
 
-    fn create_room(&mut self, ticket: &Ticket, create: CreateRoom) -> Result<(), Error> {
-        let room = RoomId::parse(&create.room).map_err(invalid)?;
-        let title = if create.title.is_empty() { create.room } else { create.title };
-        at_most("title", title.len(), wire::ROOM_TITLE_BYTES_MAX)?;
-        if title.chars().any(char::is_control) {
-            return Err(Error::permanent(ErrorCode::InvalidArgument, "title may not hold control characters"));
-        }
-        self.ask(ticket.clone(), Ask::CreateRoom { room, title });
-        Ok(())
-    }
-
-    fn join_room(&mut self, ticket: &Ticket, join: JoinRoom) -> Result<(), Error> {
-        let room = RoomId::parse(&join.room).map_err(invalid)?;
-        if !self.subscriptions.contains_key(&room) && self.subscriptions.len() >= self.settings.rooms_max {
-            let message = format!("a connection may be in {} rooms", self.settings.rooms_max);
-            return Err(Error::permanent(ErrorCode::Limit, message));
-        }
-        let (cursor, delivery) = (join.cursor.as_ref().and_then(Cursor::of), delivery_of(join.delivery));
-        let datagrams = self.profile.datagrams;
-        self.subscriptions
-            .entry(room.clone())
-            .and_modify(|subscription| subscription.rejoin(cursor, delivery, datagrams))
-            .or_insert_with(|| Subscription::joining(cursor, delivery, datagrams));
-        self.ask(Ticket { purpose: Purpose::Join { room: room.clone() }, ..ticket.clone() }, Ask::Join { room });
-        Ok(())
-    }
-
-    fn leave_room(&mut self, ticket: &Ticket, leave: LeaveRoom, now: Timestamp) -> Result<(), Error> {
-        let room = RoomId::parse(&leave.room).map_err(invalid)?;
-        self.forget(&room, now);
-        self.ask(Ticket { purpose: Purpose::Leave { room: room.clone() }, ..ticket.clone() }, Ask::Leave { room });
-        Ok(())
-    }
-
-    fn unsubscribe(&mut self, ticket: &Ticket, unsubscribe: Unsubscribe, now: Timestamp) -> Result<(), Error> {
-        let room = RoomId::parse(&unsubscribe.room).map_err(invalid)?;
-        self.forget(&room, now);
-        let purpose = Purpose::Unsubscribe { room: room.clone() };
-        self.ask(Ticket { purpose, ..ticket.clone() }, Ask::Unsubscribe { room });
-        Ok(())
-    }
-
-    fn list_rooms(&mut self, ticket: &Ticket, list: ListRooms) -> Result<(), Error> {
-        let limit = page_size(list.limit, wire::HISTORY_PAGE_DEFAULT, wire::ROOM_LIST_PAGE_MAX)?;
-        at_most("after", list.after.len(), wire::ROOM_ID_BYTES_MAX)?;
-        let after = (!list.after.is_empty()).then_some(list.after);
-        self.ask(ticket.clone(), Ask::ListRooms { mine: list.mine, after, limit });
-        Ok(())
-    }
-
-    fn publish(&mut self, ticket: &Ticket, publish: Publish, now: Timestamp) -> Result<(), Error> {
-        let room = self.entered(&publish.room)?;
-        let cmid = Cmid::parse(&publish.cmid).map_err(invalid)?;
-        if publish.body.is_empty() {
-            return Err(Error::permanent(ErrorCode::InvalidArgument, "body must not be empty"));
-        }
-        if publish.body.len() > wire::BODY_BYTES_MAX {
-            let message = format!("body may have {} bytes, this has {}", wire::BODY_BYTES_MAX, publish.body.len());
-            return Err(Error::permanent(ErrorCode::TooLarge, message));
-        }
-        debug_assert!(now >= ticket.since, "time does not go back");
-        self.ask_in(&room.clone(), ticket.clone(), Ask::Publish { room, cmid, body: publish.body });
-        Ok(())
-    }
-
-    fn history(&mut self, ticket: &Ticket, history: History) -> Result<(), Error> {
-        let room = self.entered(&history.room)?;
-        let limit = page_size(history.limit, wire::HISTORY_PAGE_DEFAULT, wire::HISTORY_PAGE_MAX)?;
-        let (forward, ask) = match history.anchor {
-            Some(Anchor::AfterSeq(after)) => (true, Ask::ReadAfter { room: room.clone(), after, limit }),
-            Some(Anchor::BeforeSeq(0)) | None => {
-                (false, Ask::ReadBefore { room: room.clone(), before: u64::MAX, limit })
-            }
-            Some(Anchor::BeforeSeq(before)) => (false, Ask::ReadBefore { room: room.clone(), before, limit }),
-        };
-        let purpose = Purpose::History { room: room.clone(), forward };
-        self.ask_in(&room, Ticket { purpose, ..ticket.clone() }, ask);
-        Ok(())
-    }
-
-    fn repair(&mut self, ticket: &Ticket, repair: Repair) -> Result<(), Error> {
-        let room = self.entered(&repair.room)?;
-        let up_to = if repair.up_to_seq == 0 { u64::MAX } else { repair.up_to_seq };
-        if up_to <= repair.after_seq {
-            return Err(Error::permanent(ErrorCode::InvalidArgument, "up_to_seq must be greater than after_seq"));
-        }
-        let limit = (up_to - repair.after_seq).min(u64::from(wire::HISTORY_PAGE_MAX));
-        let limit = u32::try_from(limit).unwrap_or(wire::HISTORY_PAGE_MAX);
-        let purpose = Purpose::Repair { epoch: repair.epoch, after: repair.after_seq, up_to };
-        let ask = Ask::ReadAfter { room: room.clone(), after: repair.after_seq, limit };
-        self.ask_in(&room, Ticket { purpose, ..ticket.clone() }, ask);
-        Ok(())
-    }
-
-    /// Volatile: a room this session is not in, or one too many, is silently nothing.
-    pub(super) fn typing(&mut self, typing: Typing, now: Timestamp) {
-        if let Ok(room) = self.entered(&typing.room)
-            && self.subscriptions.get(&room).is_some_and(|subscription| subscription.admitted)
-        {
-            let ask = Ask::Typing { room, active: typing.active };
-            let ticket = Ticket { lane: Lane::Control, id: 0, purpose: Purpose::Command, since: now };
-            self.outputs.push_back(Output::Ask { ticket, ask });
-        }
-    }
-
     /// The room, if this session is in it or about to be. A room that is not there and one that is not mine get the same
     /// answer.
-    fn entered(&self, room: &str) -> Result<RoomId, Error> {
+    pub(super) fn entered(&self, room: &str) -> Result<RoomId, Error> {
         let id = RoomId::parse(room).map_err(invalid)?;
         if self.subscriptions.contains_key(&id) { Ok(id) } else { Err(not_found()) }
     }
 
     /// Asks something of a room. A room that has not let this session in yet is asked when it does: a client that comes back
     /// sends what was not acknowledged right behind its hello, and it must neither be lost nor change its order.
-    fn ask_in(&mut self, room: &RoomId, ticket: Ticket, ask: Ask) {
+    pub(super) fn ask_in(&mut self, room: &RoomId, ticket: Ticket, ask: Ask) {
         match self.subscriptions.get_mut(room) {
             Some(subscription) if !subscription.admitted => {
                 self.asks_in_flight += 1;
@@ -211,6 +115,20 @@ impl Session {
             }
             Some(_) | None => self.ask(ticket, ask),
         }
+    }
+
+    /// The membership has ended. A join that is under way since then decides for itself.
+    pub(super) fn forget_unless_joining(&mut self, room: &RoomId, now: Timestamp) {
+        let joining = |subscription: &Subscription| matches!(subscription.state, State::Joining { .. });
+        if !self.subscriptions.get(room).is_some_and(joining) {
+            self.forget(room, now);
+        }
+    }
+
+    /// The room has let this session in, which is gone from there: it is told.
+    pub(super) fn unlisten(&mut self, room: &RoomId, now: Timestamp) {
+        let ticket = Ticket { lane: Lane::Control, id: 0, purpose: Purpose::Forget, since: now };
+        self.ask(ticket, Ask::Unsubscribe { room: room.clone() });
     }
 
     /// The room is this session's no more: what waited for it is refused.
@@ -224,16 +142,60 @@ impl Session {
     }
 }
 
-/// The one answer for a room that is not there and a room that is not the asker's.
-pub fn not_found() -> Error {
-    Error::permanent(ErrorCode::NotFound, "no such room, or you are not in it")
+/// Which quota a command takes from.
+enum Rate {
+    None,
+    Publish,
+    Request,
 }
 
-fn invalid(error: InvalidId) -> Error {
+fn rate_of(command: &Command) -> Rate {
+    match command {
+        Command::Ping(_) | Command::Bye(_) | Command::RefreshToken(_) => Rate::None,
+        Command::Publish(_)
+        | Command::EditMessage(_)
+        | Command::DeleteMessage(_)
+        | Command::React(_)
+        | Command::Pin(_) => Rate::Publish,
+        Command::Hello(_)
+        | Command::CreateRoom(_)
+        | Command::OpenDirect(_)
+        | Command::UpdateRoom(_)
+        | Command::JoinRoom(_)
+        | Command::LeaveRoom(_)
+        | Command::Unsubscribe(_)
+        | Command::SetRole(_)
+        | Command::Moderate(_)
+        | Command::CreateInvite(_)
+        | Command::RevokeInvite(_)
+        | Command::Mark(_)
+        | Command::Typing(_)
+        | Command::SetPresence(_)
+        | Command::History(_)
+        | Command::Repair(_)
+        | Command::Search(_)
+        | Command::ListRooms(_)
+        | Command::ListMembers(_)
+        | Command::ListInvites(_)
+        | Command::ListAudit(_)
+        | Command::ListRevisions(_)
+        | Command::ListReactions(_)
+        | Command::ListPins(_)
+        | Command::ListUnread(_) => Rate::Request,
+    }
+}
+
+/// Reads: what belongs to bulk, and what is small enough to have a lane of its own elsewhere.
+fn bulk_may(command: &Command) -> bool {
+    let frame = ClientFrame { id: 0, command: Some(command.clone()) };
+    matches!(Lane::of(&frame), Lane::Bulk(_)) || matches!(command, Command::ListRooms(_) | Command::Repair(_))
+}
+
+pub(super) fn invalid(error: InvalidId) -> Error {
     Error::permanent(ErrorCode::InvalidArgument, error.to_string())
 }
 
-fn at_most(what: &str, len: usize, max: usize) -> Result<(), Error> {
+pub(super) fn at_most(what: &str, len: usize, max: usize) -> Result<(), Error> {
     if len > max {
         let message = format!("{what} may have {max} bytes, this has {len}");
         return Err(Error::permanent(ErrorCode::InvalidArgument, message));
@@ -241,7 +203,7 @@ fn at_most(what: &str, len: usize, max: usize) -> Result<(), Error> {
     Ok(())
 }
 
-fn page_size(asked: u32, default: u32, max: u32) -> Result<u32, Error> {
+pub(super) fn page_size(asked: u32, default: u32, max: u32) -> Result<u32, Error> {
     match asked {
         0 => Ok(default),
         asked if asked > max => {
@@ -249,6 +211,29 @@ fn page_size(asked: u32, default: u32, max: u32) -> Result<u32, Error> {
         }
         asked => Ok(asked),
     }
+}
+
+/// A text for people: its length, and no NUL, which no database would keep alike.
+pub(super) fn text(what: &str, text: &str, max: usize) -> Result<(), Error> {
+    at_most(what, text.len(), max)?;
+    if text.contains('\0') {
+        return Err(Error::permanent(ErrorCode::InvalidArgument, format!("{what} may not hold NUL")));
+    }
+    Ok(())
+}
+
+/// A text that stands in one line.
+pub(super) fn line(what: &str, text: &str, max: usize) -> Result<(), Error> {
+    at_most(what, text.len(), max)?;
+    if text.chars().any(char::is_control) {
+        let message = format!("{what} may not hold control characters");
+        return Err(Error::permanent(ErrorCode::InvalidArgument, message));
+    }
+    Ok(())
+}
+
+pub(super) fn bad(message: &str) -> Error {
+    Error::permanent(ErrorCode::InvalidArgument, message)
 }
 
 fn rate_limited(message: &str, wait: Duration) -> Error {

@@ -1,7 +1,7 @@
 //! What rooms and the store say to a session: answers, live messages, replays.
 
 use veza_proto::v1::{
-    Error, ErrorCode, GapReason, Message, MessageDelivered, Repaired, RoomCreated, RoomHead, RoomJoined, RoomLagging,
+    Error, ErrorCode, GapReason, Message, MessageDelivered, Repaired, RoomEvicted, RoomHead, RoomJoined, RoomLagging,
     RoomLeft, Unsubscribed, Verdict, push, reply, room_resumed, verdict::Outcome,
 };
 use veza_proto::{CloseCode, Encoded, Lane, RoomId};
@@ -9,8 +9,12 @@ use veza_proto::{CloseCode, Encoded, Lane, RoomId};
 use super::subscription::{Advance, Delivered, State};
 use super::{Datagram, Note, Output, Session};
 use crate::Timestamp;
-use crate::ask::{Answer, Ask, Joined, Page, Purpose, Ticket};
+use crate::ask::{Anchor, Answer, Ask, Joined, Page, Purpose, Status, Ticket, View};
+use crate::fit;
+use crate::ledger::not_found;
 use crate::limits;
+use crate::retract::retracted;
+use crate::room::Delivered as LiveEntry;
 
 impl Session {
     /// The answer to an [`Output::Ask`].
@@ -21,42 +25,68 @@ impl Session {
         }
         match (ticket.purpose.clone(), answer) {
             (Purpose::Replay { room, generation }, answer) => self.replayed(&room, generation, answer, now),
-            (Purpose::Join { room }, Answer::Joined(joined)) => {
-                let joined = self.joined(&room, *joined);
+            // Gone from there, or asked anew, while this join was under way.
+            (Purpose::Join { room, number }, answer) if !self.is_newest_join(&room, number) => {
+                let error = self.outdated_join(&room, &answer, now);
+                self.refuse(&ticket, error, now);
+            }
+            (Purpose::Resume { room, number }, answer) if !self.is_newest_join(&room, number) => {
+                let error = self.outdated_join(&room, &answer, now);
+                self.say_resumed(room.as_str().to_owned(), room_resumed::Result::Error(error), now);
+            }
+            (Purpose::Join { room, .. }, Answer::Joined(joined)) => {
+                let joined = self.joined(&room, *joined, now);
                 self.reply(&ticket, reply::Result::RoomJoined(joined), now);
                 self.advance_replays(now);
             }
-            (Purpose::Resume { room }, Answer::Joined(joined)) => {
-                let joined = self.joined(&room, *joined);
+            (Purpose::Resume { room, .. }, Answer::Joined(joined)) => {
+                let joined = self.joined(&room, *joined, now);
                 self.say_resumed(room.as_str().to_owned(), room_resumed::Result::Joined(joined), now);
                 self.advance_replays(now);
             }
-            (Purpose::Resume { room }, Answer::Refused(error)) => {
+            (Purpose::Resume { room, .. }, Answer::Refused(error)) => {
                 self.say_resumed(room.as_str().to_owned(), room_resumed::Result::Error(error), now);
                 self.forget(&room, now);
             }
-            (Purpose::Join { room }, Answer::Refused(error)) => {
+            (Purpose::Join { room, .. }, Answer::Refused(error)) => {
                 self.refuse(&ticket, error, now);
+                if self.subscriptions.get(&room).is_some_and(|subscription| subscription.admitted) {
+                    self.unlisten(&room, now);
+                }
                 self.forget(&room, now);
             }
             (_, Answer::Refused(error)) => self.refuse(&ticket, error, now),
-            (Purpose::History { forward, .. }, Answer::Page(page)) => {
-                self.reply(&ticket, reply::Result::HistoryPage(page.into_history(forward, self.profile.format)), now);
+            // Who is in the room no more is shown nothing of it, though it was read before.
+            (Purpose::History { room, .. } | Purpose::Repair { room, .. }, Answer::Page(_))
+                if !self.subscriptions.contains_key(&room) =>
+            {
+                self.refuse(&ticket, not_found(), now);
             }
-            (Purpose::Repair { epoch, after, up_to }, Answer::Page(page)) => {
+            (Purpose::History { anchor, .. }, Answer::Page(page)) => {
+                self.reply(&ticket, reply::Result::HistoryPage(page.into_history(anchor, self.profile.format)), now);
+            }
+            (Purpose::Repair { epoch, after, up_to, .. }, Answer::Page(page)) => {
                 self.repaired(&ticket, epoch, after, up_to, *page, now);
             }
+            (Purpose::Forget, Answer::Unsubscribed) => {}
             (Purpose::Leave { room }, Answer::Left) => {
+                self.forget_unless_joining(&room, now);
                 self.reply(&ticket, reply::Result::RoomLeft(RoomLeft { room: room.as_str().to_owned() }), now);
             }
             (Purpose::Unsubscribe { room }, Answer::Unsubscribed) => {
                 let unsubscribed = Unsubscribed { room: room.as_str().to_owned() };
                 self.reply(&ticket, reply::Result::Unsubscribed(unsubscribed), now);
             }
-            (Purpose::Command, Answer::Created(room)) => {
-                self.reply(&ticket, reply::Result::RoomCreated(RoomCreated { room: Some(room) }), now);
+            (Purpose::Search { everywhere }, Answer::Reply(mut result)) => {
+                if let reply::Result::SearchResult(found) = &mut *result {
+                    fit::cut_search(found, everywhere, self.profile.format);
+                }
+                self.reply(&ticket, *result, now);
             }
-            (Purpose::Command, Answer::Listed(list)) => self.reply(&ticket, reply::Result::RoomList(list), now),
+            (Purpose::Command, Answer::Reply(mut result)) => {
+                fit::cut(&mut result, self.profile.format);
+                self.reply(&ticket, *result, now);
+            }
             (Purpose::Command, Answer::Published(published)) => {
                 self.reply(&ticket, reply::Result::Published(published), now);
             }
@@ -64,9 +94,39 @@ impl Session {
         }
     }
 
-    /// A live message of a room.
-    pub fn handle_delivery(&mut self, room: &RoomId, epoch: u64, seq: u64, frame: &Encoded, now: Timestamp) {
+    fn is_newest_join(&self, room: &RoomId, number: u32) -> bool {
+        self.subscriptions.get(room).is_some_and(|subscription| subscription.join == number)
+    }
+
+    /// What is said to a join whose answer counts no more. A room that let the session in although it is gone from there
+    /// is told so.
+    fn outdated_join(&mut self, room: &RoomId, answer: &Answer, now: Timestamp) -> Error {
+        if self.subscriptions.contains_key(room) {
+            return Error::permanent(ErrorCode::OutOfOrder, "this room was joined again: the newest answer counts");
+        }
+        if matches!(answer, Answer::Joined(_)) {
+            self.unlisten(room, now);
+        }
+        not_found()
+    }
+
+    /// The room is this session's no more.
+    pub fn handle_evicted(&mut self, room: &RoomId, evicted: RoomEvicted, now: Timestamp) {
+        if self.subscriptions.contains_key(room) {
+            self.forget(room, now);
+            self.push(Lane::Control, push::Event::RoomEvicted(evicted), now);
+        }
+    }
+
+    /// A live entry of a room.
+    pub fn handle_delivery(&mut self, room: &RoomId, delivered: &LiveEntry, now: Timestamp) {
+        let LiveEntry { epoch, seq, frame, retracts } = delivered;
+        let (epoch, seq) = (*epoch, *seq);
         let Some(subscription) = self.subscriptions.get_mut(room) else { return };
+        if let Some(target) = *retracts {
+            subscription.change_held(|held| retracted(held, target, frame));
+            self.lanes.change_room(room, |waiting| retracted(waiting, target, frame));
+        }
         if subscription.epoch != epoch && !matches!(subscription.state, State::Joining { .. }) {
             return;
         }
@@ -95,8 +155,9 @@ impl Session {
         }
     }
 
-    /// Who is here changed: by stream, since the client keeps a list, but given up when the client reads slowly.
-    pub fn handle_presence(&mut self, room: &RoomId, frame: &Encoded, now: Timestamp) {
+    /// How the room is now (who is here, settings, receipts): by stream, since the client keeps it, but given up when the
+    /// client reads slowly.
+    pub fn handle_notice(&mut self, room: &RoomId, frame: &Encoded, now: Timestamp) {
         if self.subscriptions.contains_key(room) && self.lanes.bytes() < limits::QUEUE_BYTES_VOLATILE {
             self.lanes.push(Lane::Control, frame.clone(), now);
         }
@@ -110,7 +171,10 @@ impl Session {
         }
     }
 
-    fn joined(&mut self, room: &RoomId, joined: Joined) -> RoomJoined {
+    fn joined(&mut self, room: &RoomId, joined: Joined, now: Timestamp) -> RoomJoined {
+        if self.status != Status::default() {
+            self.tell(Ask::Status { room: room.clone(), status: self.status.clone() }, now);
+        }
         let verdict = match self.subscriptions.get_mut(room) {
             Some(subscription) => {
                 let waiting = std::mem::take(&mut subscription.waiting);
@@ -118,8 +182,7 @@ impl Session {
                 self.outputs.extend(asks);
                 subscription.joined(&joined)
             }
-            // Left again while the join was under way.
-            None => Verdict { outcome: Some(Outcome::Live(veza_proto::v1::Live {})) },
+            None => unreachable!("who is gone from a room is not told of it"),
         };
         self.note(Note::Verdict(label(&verdict)));
         RoomJoined {
@@ -127,6 +190,8 @@ impl Session {
             verdict: Some(verdict),
             present: joined.present,
             present_total: joined.present_total,
+            statuses: joined.statuses,
+            receipts: joined.receipts,
         }
     }
 
@@ -174,7 +239,8 @@ impl Session {
                 Advance::Read { after, limit } => {
                     let purpose = Purpose::Replay { room: room.clone(), generation };
                     let ticket = Ticket { lane: Lane::Chat, id: 0, purpose, since: now };
-                    self.ask(ticket, Ask::ReadAfter { room, after, limit });
+                    let anchor = Anchor::After(after);
+                    self.ask(ticket, Ask::Read { room, view: View::Everything, anchor, limit });
                 }
                 Advance::Open(frames) => {
                     for (seq, frame) in frames {
@@ -225,7 +291,7 @@ impl Session {
             return;
         }
         page.messages.retain(|message| message.seq <= up_to);
-        page.cut(true, self.profile.format);
+        page.cut(Anchor::After(after), self.profile.format);
         let held = page.messages.last().map_or(after.min(page.head), |message| message.seq);
         let dropped = self.subscriptions.get_mut(&page.room).and_then(|subscription| subscription.repaired(held));
         // What was committed after the page was read and dropped meanwhile shows in the head, so the client asks again.

@@ -113,6 +113,19 @@ impl Lanes {
         self.drop_room(&room).map(|first| (room, first))
     }
 
+    /// Exchanges waiting messages of the room for what `change` makes of them.
+    pub(crate) fn change_room(&mut self, room: &RoomId, change: impl Fn(&Encoded) -> Option<Encoded>) {
+        for waiting in
+            self.chat.iter_mut().filter(|waiting| waiting.delivery.as_ref().is_some_and(|(of, _)| of == room))
+        {
+            if let Some(frame) = change(&waiting.frame) {
+                let bytes = frame.len(self.format);
+                self.bytes = self.bytes - waiting.bytes + bytes;
+                (waiting.frame, waiting.bytes) = (frame, bytes);
+            }
+        }
+    }
+
     /// Drops every waiting message of the room: the first sequence number that was dropped.
     pub(crate) fn drop_room(&mut self, room: &RoomId) -> Option<u64> {
         let (mut first, mut bytes) = (None, 0);

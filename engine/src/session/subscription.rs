@@ -23,6 +23,8 @@ pub(crate) struct Subscription {
     pub(crate) admitted: bool,
     /// Asked of the room before it let this session in: asked again as soon as it does.
     pub(crate) waiting: Vec<(Ticket, Ask)>,
+    /// The newest join or resume that was asked for.
+    pub(crate) join: u32,
     /// Counts replays, so that a page of an abandoned one is known.
     pub(crate) generation: u32,
 }
@@ -71,7 +73,7 @@ impl Cursor {
 }
 
 impl Subscription {
-    pub(crate) fn joining(cursor: Option<Cursor>, delivery: Delivery, datagrams: bool) -> Self {
+    pub(crate) fn joining(join: u32, cursor: Option<Cursor>, delivery: Delivery, datagrams: bool) -> Self {
         Self {
             fast: datagrams && delivery == Delivery::Fast,
             epoch: 0,
@@ -79,14 +81,15 @@ impl Subscription {
             head_due: false,
             admitted: false,
             waiting: Vec::new(),
+            join,
             generation: 0,
         }
     }
 
     /// Asks anew where it stands, from another cursor: it stays admitted meanwhile.
-    pub(crate) fn rejoin(&mut self, cursor: Option<Cursor>, delivery: Delivery, datagrams: bool) {
+    pub(crate) fn rejoin(&mut self, join: u32, cursor: Option<Cursor>, delivery: Delivery, datagrams: bool) {
         let (admitted, generation, waiting) = (self.admitted, self.generation, std::mem::take(&mut self.waiting));
-        *self = Self { admitted, generation, waiting, ..Self::joining(cursor, delivery, datagrams) };
+        *self = Self { admitted, generation, waiting, ..Self::joining(join, cursor, delivery, datagrams) };
     }
 
     /// The room answered: the verdict on the cursor.
@@ -130,6 +133,20 @@ impl Subscription {
             State::Lagging { latest } => *latest = (*latest).max(seq),
         }
         Delivered::Nothing
+    }
+
+    /// Exchanges messages that wait in the gate for what `change` makes of them.
+    pub(crate) fn change_held(&mut self, change: impl Fn(&Encoded) -> Option<Encoded>) {
+        match &mut self.state {
+            State::Joining { gate, .. } | State::Replaying { gate, .. } => {
+                for (_, frame) in &mut gate.held {
+                    if let Some(changed) = change(frame) {
+                        *frame = changed;
+                    }
+                }
+            }
+            State::Live { .. } | State::Lagging { .. } => {}
+        }
     }
 
     /// What to read next, when a replay is under way and no read is: (after, limit). Once all is read the gate opens
@@ -239,7 +256,14 @@ mod tests {
 
     fn joined(head: u64, first_available: u64) -> Joined {
         let room = Room { epoch: 1, head, ..Room::default() };
-        Joined { room, first_available, present: Vec::new(), present_total: 0 }
+        Joined {
+            room,
+            first_available,
+            present: Vec::new(),
+            present_total: 0,
+            statuses: Vec::new(),
+            receipts: Vec::new(),
+        }
     }
 
     fn verdict_of(last_seq: u64, head: u64, first_available: u64) -> Outcome {
@@ -289,7 +313,7 @@ mod tests {
     #[test]
     fn a_gate_that_runs_over_is_read_from_the_store() {
         let cursor = Some(Cursor { epoch: 1, last_seq: 90 });
-        let mut subscription = Subscription::joining(cursor, Delivery::Unspecified, false);
+        let mut subscription = Subscription::joining(1, cursor, Delivery::Unspecified, false);
         let verdict = subscription.joined(&joined(100, 1));
         assert_eq!(verdict.outcome, Some(Outcome::Recovered(Recovered { messages: 10 })));
         let last = 100 + 3 * GATE_MESSAGES_MAX as u64 + 5;
@@ -304,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_lagging_room_is_live_again_after_the_repair_that_reaches_what_was_dropped() {
-        let mut subscription = Subscription::joining(None, Delivery::Unspecified, false);
+        let mut subscription = Subscription::joining(1, None, Delivery::Unspecified, false);
         subscription.joined(&joined(5, 1));
         replay(&mut subscription, &mut Vec::new());
         assert_eq!(subscription.deliver(6, &frame(6)), Delivered::Send);
@@ -319,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_hole_in_live_delivery_is_read_from_the_store() {
-        let mut subscription = Subscription::joining(None, Delivery::Unspecified, false);
+        let mut subscription = Subscription::joining(1, None, Delivery::Unspecified, false);
         subscription.joined(&joined(5, 1));
         replay(&mut subscription, &mut Vec::new());
         assert_eq!(subscription.deliver(9, &frame(9)), Delivered::ReadFrom(6));

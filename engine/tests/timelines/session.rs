@@ -1,12 +1,14 @@
 use std::sync::Arc;
 
+use veza_engine::ledger::Content;
+use veza_engine::room::Delivered;
 use veza_engine::session::{Admitted, Note, Output, Profile, Refusal, Refused, Session, Settings};
-use veza_engine::{Answer, Ask, Joined, Page, Ticket, Timestamp};
+use veza_engine::{Anchor as Place, Answer, Ask, Joined, Page, Ticket, Timestamp, View};
 use veza_proto::frame::FrameError;
 use veza_proto::v1::{
-    ClientFrame, Delivery, Hello, History, JoinRoom, LeaveRoom, Message, MessageDelivered, Ping, PresenceChanged,
-    Publish, Published, RefreshToken, Repair, Room, RoomCursor, Typing, client_frame::Command, history::Anchor, push,
-    reply, room_resumed, server_frame, verdict::Outcome,
+    ClientFrame, Deletion, Delivery, Hello, History, JoinRoom, LeaveRoom, Message, MessageDelivered, Ping,
+    PresenceChanged, Publish, Published, RefreshToken, Repair, Room, RoomCursor, RoomEvicted, Sanction, Typing,
+    client_frame::Command, history::Anchor, message::Change, push, reply, room_resumed, server_frame, verdict::Outcome,
 };
 use veza_proto::{Encoded, Format, Lane, RoomId, UserId};
 
@@ -94,19 +96,22 @@ impl Stage for Stall {
             ["ping"] => self.frame(Lane::Control, Command::Ping(Ping { client_time_ms: ms })),
             ["join", name, ..] => {
                 let cursor = value(words, "cursor").map(|at| cursor(name, at, fast));
-                let join = JoinRoom { room: name.into(), cursor, delivery: fast.into() };
+                let (room, delivery) = (name.into(), fast.into());
+                let join = JoinRoom { room, cursor, delivery, ..JoinRoom::default() };
                 self.frame(Lane::Control, Command::JoinRoom(join));
             }
             ["leave", name] => self.frame(Lane::Control, Command::LeaveRoom(LeaveRoom { room: name.into() })),
             ["publish", room, cmid, ..] => {
                 let body = "x".repeat(number(words, "bytes").unwrap_or(2) as usize);
                 for _ in 0..number(words, "times").unwrap_or(1) {
-                    let publish = Publish { room: room.into(), cmid: cmid.into(), body: body.clone() };
+                    let (room, cmid, body) = (room.into(), cmid.into(), body.clone());
+                    let publish = Publish { room, cmid, body, ..Publish::default() };
                     self.frame(Lane::Chat, Command::Publish(publish));
                 }
             }
             ["publish-in-bulk", room] => {
-                let publish = Publish { room: room.into(), cmid: "c".into(), body: "hi".into() };
+                let (room, cmid, body) = (room.into(), "c".into(), "hi".into());
+                let publish = Publish { room, cmid, body, ..Publish::default() };
                 self.frame(Lane::Bulk(1), Command::Publish(publish));
             }
             ["history", room, ..] => {
@@ -115,7 +120,7 @@ impl Stage for Stall {
                     None => Anchor::BeforeSeq(number(words, "before").unwrap_or(0)),
                 };
                 let limit = number(words, "limit").unwrap_or(0) as u32;
-                let history = History { room: room.into(), anchor: Some(anchor), limit };
+                let history = History { room: room.into(), anchor: Some(anchor), limit, ..History::default() };
                 self.frame(Lane::Bulk(3), Command::History(history));
             }
             ["repair", room, ..] => {
@@ -126,6 +131,12 @@ impl Stage for Stall {
             ["types", room] => {
                 let typing = Command::Typing(Typing { room: room.into(), active: true });
                 self.session.handle_datagram(ClientFrame { id: 0, command: Some(typing) }, now);
+            }
+            // Any command, as the canonical JSON of its frame, written without spaces.
+            ["sends", json] => {
+                let frame = veza_proto::frame::client_from_json(json).unwrap();
+                let lane = Lane::of(&frame);
+                self.session.handle_frame(lane, frame, now);
             }
             ["junk"] => self.session.handle_bad_frame(Lane::Control, &FrameError::Malformed("?".into()), now),
             ["oversize"] => {
@@ -161,7 +172,9 @@ impl Stage for Stall {
                 let first_available = number(words, "first").unwrap_or(1);
                 let room = Room { id: name.into(), epoch: 1, head, ..Room::default() };
                 let present = vec!["alice".into()];
-                self.answer(Answer::Joined(Box::new(Joined { room, first_available, present, present_total: 1 })));
+                let (statuses, receipts) = (Vec::new(), Vec::new());
+                let joined = Joined { room, first_available, present, present_total: 1, statuses, receipts };
+                self.answer(Answer::Joined(Box::new(joined)));
             }
             ["page", name, ..] => {
                 let (from, to) = (number(words, "from").unwrap_or(1), number(words, "to").unwrap_or(0));
@@ -173,6 +186,8 @@ impl Stage for Stall {
                 self.answer(Answer::Page(Box::new(Page {
                     room: room(name),
                     epoch: 1,
+                    more_before: from > first_available || to < from,
+                    more_after: to >= from && to < head,
                     messages,
                     head,
                     first_available,
@@ -189,14 +204,28 @@ impl Stage for Stall {
                 let bytes = number(words, "bytes").unwrap_or(2) as usize;
                 let from = number(words, "seq").or(number(words, "from")).unwrap();
                 for seq in from..=number(words, "to").unwrap_or(from) {
-                    self.session.handle_delivery(&room(name), 1, seq, &delivery(name, seq, bytes), now);
+                    let frame = delivery(name, seq, bytes);
+                    let delivered = Delivered { epoch: 1, seq, frame, retracts: None };
+                    self.session.handle_delivery(&room(name), &delivered, now);
                 }
             }
             ["missed", name] => self.session.handle_missed(&room(name), now),
             ["presence", name] => {
                 let changed = PresenceChanged { room: name.into(), joined: vec!["bob".into()], ..Default::default() };
                 let frame = Encoded::push(push::Event::PresenceChanged(changed));
-                self.session.handle_presence(&room(name), &frame, now);
+                self.session.handle_notice(&room(name), &frame, now);
+            }
+            ["deletes", name, ..] => {
+                let (seq, target) = (number(words, "seq").unwrap(), number(words, "of").unwrap());
+                let change = Some(Change::Deletion(Deletion { target }));
+                let message = Some(Message { change, author: "mod".into(), ..message(name, seq) });
+                let frame = Encoded::push(push::Event::Message(MessageDelivered { message }));
+                let delivered = Delivered { epoch: 1, seq, frame, retracts: Some(target) };
+                self.session.handle_delivery(&room(name), &delivered, now);
+            }
+            ["evicts", name] => {
+                let evicted = RoomEvicted { room: name.into(), sanction: Sanction::Ban.into(), ..Default::default() };
+                self.session.handle_evicted(&room(name), evicted, now);
             }
             ["drains"] => self.session.handle_drain(std::time::Duration::from_millis(700), now),
             ["passes"] => self.session.handle_timeout(now),
@@ -235,7 +264,7 @@ impl Stall {
             }
             Output::Ask { ticket, ask } => {
                 let line = format!("ask {}", asked(&ask));
-                if !matches!(ask, Ask::Typing { .. }) {
+                if !matches!(ask, Ask::Typing { .. } | Ask::Status { .. }) {
                     self.asked.push(ticket);
                 }
                 line
@@ -284,13 +313,27 @@ fn name(lane: Lane) -> String {
 
 fn asked(ask: &Ask) -> String {
     match ask {
-        Ask::Join { room } => format!("join {room}"),
+        Ask::Join { room, .. } => format!("join {room}"),
         Ask::Subscribe { room } => format!("subscribe {room}"),
         Ask::Leave { room } => format!("leave {room}"),
-        Ask::Publish { room, cmid, body } => format!("publish {room} {cmid} ({} bytes)", body.len()),
-        Ask::ReadAfter { room, after, limit } => format!("read {room} after={after} limit={limit}"),
-        Ask::ReadBefore { room, before: u64::MAX, limit } => format!("read {room} before=end limit={limit}"),
-        Ask::ReadBefore { room, before, limit } => format!("read {room} before={before} limit={limit}"),
+        Ask::Append { room, cmid, content: Content::Text { body, .. } } => {
+            format!("publish {room} {cmid} ({} bytes)", body.len())
+        }
+        Ask::Append { room, cmid, content } => format!("append {room} {cmid} {content:?}"),
+        Ask::Read { room, view, anchor, limit } => {
+            let view = match view {
+                View::Everything => "all of ".to_owned(),
+                View::Timeline => String::new(),
+                View::Thread(root) => format!("thread {root} of "),
+            };
+            let anchor = match anchor {
+                Place::After(after) => format!("after={after}"),
+                Place::Before(u64::MAX) => "before=end".to_owned(),
+                Place::Before(before) => format!("before={before}"),
+                Place::Around(seq) => format!("around={seq}"),
+            };
+            format!("read {view}{room} {anchor} limit={limit}")
+        }
         Ask::Typing { room, .. } => format!("typing {room}"),
         other => format!("{other:?}"),
     }
@@ -323,7 +366,11 @@ fn replied(result: &reply::Result) -> String {
 
 fn pushed(event: &push::Event) -> String {
     match event {
-        push::Event::Message(delivered) => format!("message {}", delivered.message.as_ref().unwrap().seq),
+        push::Event::Message(delivered) => {
+            let message = delivered.message.as_ref().unwrap();
+            let deleted = if message.deleted.is_some() { " deleted" } else { "" };
+            format!("message {}{deleted}", message.seq)
+        }
         push::Event::RoomResumed(resumed) => match resumed.result.as_ref().unwrap() {
             room_resumed::Result::Joined(joined) => {
                 format!("resumed {} {}", resumed.room, verdict(joined.verdict.as_ref().unwrap()))
@@ -337,6 +384,9 @@ fn pushed(event: &push::Event) -> String {
         push::Event::Reconnect(reconnect) => format!("reconnect after {} ms", reconnect.after_ms),
         push::Event::TokenExpiring(expiring) => format!("token expiring at {}", expiring.token_expires_ms),
         push::Event::TypingChanged(typing) => format!("{} types", typing.user),
+        push::Event::RoomEvicted(evicted) => format!("evicted from {} {:?}", evicted.room, evicted.sanction()),
+        push::Event::RoomChanged(changed) => format!("room changed {:?}", changed.room),
+        push::Event::ReceiptsChanged(changed) => format!("receipts {:?}", changed.receipts),
     }
 }
 
