@@ -2,20 +2,27 @@
 //!
 //! Times are milliseconds since 1970-01-01 UTC; sequence numbers of a room's epoch are 1…n without holes.
 
+mod analysis;
+mod error;
 mod memory;
+mod postgres;
+mod sql;
 mod sqlite;
 mod writer;
 
 #[cfg(test)]
 mod contract;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use veza_proto::{Cmid, RoomId, UserId};
+use veza_engine::ledger::{AuditRow, EntryRow, InviteKey, InviteRow, MemberRow, RevisionRow, RoomRow, Write, Written};
+use veza_proto::v1::Reaction;
+use veza_proto::{RoomId, UserId};
 
 pub use self::memory::MemoryStore;
+pub use self::postgres::PostgresStore;
 pub use self::sqlite::SqliteStore;
 pub use self::writer::{Busy, QUEUED_WRITES_MAX, WriteError, Writer, WriterHandle};
 
@@ -27,134 +34,281 @@ use crate::config;
 /// # Errors
 /// [`OpenError`], whose display is a sentence for the operator. It never repeats the URL, which may hold a password.
 pub async fn open(database: &config::Database, data_dir: &Path) -> Result<Arc<dyn Store>, OpenError> {
-    let url = database.url.expose();
-    let path = match url.split_once(':').map(|(scheme, _)| scheme) {
-        None if url.is_empty() => data_dir.join("veza.db"),
-        Some("sqlite") => sqlite::path_of(url)?,
-        Some("postgres" | "postgresql") => {
-            let why = "this version stores in SQLite, PostgreSQL comes with the cluster; use sqlite://path";
-            return Err(OpenError::Url(why.into()));
+    match Place::of(database, data_dir)? {
+        Place::Postgres => Ok(Arc::new(PostgresStore::open(database).await?)),
+        Place::Sqlite(path) => {
+            let readers = database.pool_size.clamp(1, sqlite::READERS_MAX);
+            Ok(Arc::new(SqliteStore::open(&path, readers, database.timeout).await?))
         }
-        None | Some(_) => return Err(OpenError::Url("must be sqlite://path".into())),
-    };
-    let readers = database.pool_size.clamp(1, sqlite::READERS_MAX);
-    Ok(Arc::new(SqliteStore::open(&path, readers, database.timeout).await?))
+    }
 }
 
-/// One database. Every implementation passes the suite in `store/contract.rs`.
+/// Versions of the schema, 0 for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    pub found: i64,
+    /// This server's.
+    pub wanted: i64,
+}
+
+/// Tells the schema's version and changes nothing.
+///
+/// # Errors
+/// As [`open`].
+pub async fn versions(database: &config::Database, data_dir: &Path) -> Result<Versions, OpenError> {
+    match Place::of(database, data_dir)? {
+        Place::Postgres => PostgresStore::versions(database, false).await,
+        Place::Sqlite(path) => Ok(sqlite::copy::versions(&path).await?),
+    }
+}
+
+/// Brings the schema up to date, as [`open`] does, and tells what was found.
+///
+/// # Errors
+/// As [`open`].
+pub async fn migrate(database: &config::Database, data_dir: &Path) -> Result<Versions, OpenError> {
+    match Place::of(database, data_dir)? {
+        Place::Postgres => PostgresStore::versions(database, true).await,
+        Place::Sqlite(path) => Ok(sqlite::copy::migrate(&path).await?),
+    }
+}
+
+/// Copies a SQLite database into a new file; a server may be using it.
+///
+/// # Errors
+/// Also for PostgreSQL, which has tools of its own.
+pub async fn backup(database: &config::Database, data_dir: &Path, to: &Path) -> Result<(), OpenError> {
+    match Place::of(database, data_dir)? {
+        Place::Postgres => Err(OpenError::Url("names PostgreSQL, which is copied with pg_dump".into())),
+        Place::Sqlite(path) => Ok(sqlite::copy::backup(&path, to).await?),
+    }
+}
+
+/// Makes a SQLite database from a copy, or takes over a PostgreSQL database that was restored by its own tools (`from` is
+/// `None` then), and gives every room a new epoch. No server may be running.
+///
+/// # Errors
+/// Also when there is a SQLite database already.
+pub async fn restore(
+    database: &config::Database,
+    data_dir: &Path,
+    from: Option<&Path>,
+    now_ms: u64,
+) -> Result<(), OpenError> {
+    match (Place::of(database, data_dir)?, from) {
+        (Place::Postgres, None) => PostgresStore::renew_epochs(database, now_ms).await,
+        (Place::Sqlite(path), Some(from)) => Ok(sqlite::copy::restore(&path, from, now_ms).await?),
+        (Place::Postgres, Some(_)) => {
+            let why = "names PostgreSQL: restore it with pg_restore, then run this without a file";
+            Err(OpenError::Url(why.into()))
+        }
+        (Place::Sqlite(_), None) => Err(OpenError::Url("names SQLite: say which file to restore from".into())),
+    }
+}
+
+/// Where `DATABASE_URL` points.
+enum Place {
+    Sqlite(PathBuf),
+    Postgres,
+}
+
+impl Place {
+    fn of(database: &config::Database, data_dir: &Path) -> Result<Self, OpenError> {
+        let url = database.url.expose();
+        Ok(match url.split_once(':').map(|(scheme, _)| scheme) {
+            None if url.is_empty() => Place::Sqlite(data_dir.join("veza.db")),
+            Some("sqlite") => Place::Sqlite(sqlite::path_of(url)?),
+            Some("postgres" | "postgresql") => Place::Postgres,
+            None | Some(_) => {
+                return Err(OpenError::Url("must be sqlite://path or postgresql://host/database".into()));
+            }
+        })
+    }
+}
+
+/// What a store answers in time.
+pub type Answered<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// One database. Every implementation passes the suite in `store/contract.rs`. What a write means is decided by
+/// [`veza_engine::ledger`]: a store loads what it needs and keeps what has changed.
 pub trait Store: Send + Sync + 'static {
     /// Applies the writes in order, in one durable transaction, and answers each. A write that is refused does not
     /// harm its neighbours.
     ///
     /// # Errors
     /// [`StoreError`]: the whole batch is undecided to the caller; retrying it is safe (writes are idempotent).
-    fn commit<'a>(&'a self, batch: &'a [Write]) -> BoxFuture<'a, Result<Vec<Written>, StoreError>>;
+    fn commit<'a>(&'a self, batch: &'a [Write]) -> Answered<'a, Vec<Written>>;
 
     /// # Errors
-    /// [`StoreError`] when the database does not answer.
-    fn room<'a>(&'a self, room: &'a RoomId) -> BoxFuture<'a, Result<Option<RoomRecord>, StoreError>>;
+    /// [`StoreError`] when the database does not answer, here as below.
+    fn room<'a>(&'a self, room: &'a RoomId) -> Answered<'a, Option<RoomRow>>;
 
-    /// Rooms in the order of their ids, after `after`, at most `limit`.
+    /// The room and what the user is to it, from one moment.
+    fn membership<'a>(
+        &'a self,
+        room: &'a RoomId,
+        user: &'a UserId,
+    ) -> Answered<'a, Option<(RoomRow, Option<MemberRow>)>>;
+
+    /// Rooms in the order of their ids, after `after`, at most `limit`, each with what the viewer is to it.
     fn rooms<'a>(
         &'a self,
-        member: Option<&'a UserId>,
+        viewer: &'a UserId,
+        which: Rooms,
         after: Option<&'a str>,
         limit: u32,
-    ) -> BoxFuture<'a, Result<Vec<RoomRecord>, StoreError>>;
+    ) -> Answered<'a, Vec<(RoomRow, Option<MemberRow>)>>;
 
-    fn is_member<'a>(&'a self, room: &'a RoomId, user: &'a UserId) -> BoxFuture<'a, Result<bool, StoreError>>;
-
-    /// Messages of the room's epoch in ascending order: with [`Anchor::After`] the first `limit` after it, with
-    /// [`Anchor::Before`] the last `limit` before it.
-    fn messages<'a>(
+    /// Entries of the room's epoch in ascending order: with [`Anchor::After`] the first `limit` after it, with
+    /// [`Anchor::Before`] the last `limit` before it. `viewer` is whose reactions are marked as one's own.
+    fn entries<'a>(
         &'a self,
         room: &'a RoomId,
         epoch: u64,
+        view: View,
         anchor: Anchor,
         limit: u32,
-    ) -> BoxFuture<'a, Result<Vec<MessageRecord>, StoreError>>;
+        viewer: Option<&'a UserId>,
+    ) -> Answered<'a, Vec<Entry>>;
+
+    /// Members in the order of their ids, after `after`, at most `limit`.
+    fn members<'a>(
+        &'a self,
+        room: &'a RoomId,
+        which: Members,
+        after: Option<&'a str>,
+        limit: u32,
+    ) -> Answered<'a, Vec<(UserId, MemberRow)>>;
+
+    /// What these users are to the room; who is nothing to it is left out.
+    fn members_of<'a>(&'a self, room: &'a RoomId, users: &'a [UserId]) -> Answered<'a, Vec<(UserId, MemberRow)>>;
+
+    /// Invitations that still hold, newest first, at most `limit`, each with its room's title.
+    fn invites<'a>(
+        &'a self,
+        which: Invites<'a>,
+        now_ms: u64,
+        limit: u32,
+    ) -> Answered<'a, Vec<(InviteKey, InviteRow, String)>>;
+
+    /// The bodies that edits replaced, oldest first; the entry has the current one.
+    fn revisions<'a>(&'a self, room: &'a RoomId, epoch: u64, seq: u64) -> Answered<'a, Vec<RevisionRow>>;
+
+    /// Who has reacted to a message with an emoji, in the order of their ids, at most `limit`, and how many there are.
+    fn reactors<'a>(
+        &'a self,
+        room: &'a RoomId,
+        epoch: u64,
+        seq: u64,
+        emoji: &'a str,
+        limit: u32,
+    ) -> Answered<'a, (Vec<UserId>, u32)>;
+
+    /// Pinned messages, latest pin first.
+    fn pins<'a>(&'a self, room: &'a RoomId, viewer: &'a UserId) -> Answered<'a, Vec<Entry>>;
+
+    /// The audit log before a number, newest first, at most `limit`.
+    fn audit<'a>(&'a self, room: &'a RoomId, before: u64, limit: u32) -> Answered<'a, Vec<(u64, AuditRow)>>;
+
+    /// What waits for the user in each of their rooms, in the order of their ids, after `after`, at most `limit`. Mentions
+    /// are counted up to [`veza_proto::limits::MENTIONS_COUNTED_MAX`].
+    fn unread<'a>(&'a self, user: &'a UserId, which: Unread<'a>, limit: u32) -> Answered<'a, Vec<UnreadRow>>;
+
+    /// Messages that match, newest first, at most `limit`. Deleted ones match nothing; an edited one matches as it is now.
+    fn search<'a>(&'a self, search: &'a Search, limit: u32) -> Answered<'a, Vec<Entry>>;
+
+    /// Rooms that hold more than their retention allows, and up to which entry (inclusive) they may be cut now: at most
+    /// `entries_max` entries of each, at most `limit` rooms.
+    fn overdue<'a>(&'a self, now_ms: u64, entries_max: u32, limit: u32) -> Answered<'a, Vec<(RoomId, u64)>>;
 
     /// Whether the database answers and its durability is as promised; the sentence is for `/health/ready`.
-    fn check<'a>(&'a self) -> BoxFuture<'a, Result<String, StoreError>>;
+    fn check<'a>(&'a self) -> Answered<'a, String>;
 
     /// Ends every connection after what is running.
     fn close<'a>(&'a self) -> BoxFuture<'a, ()>;
 }
 
-/// What one batch may hold. `at_ms` is the server's clock when the write was accepted for commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Write {
-    /// The room's epoch is the moment of its creation (at least 1), so a room made anew after its database was lost
-    /// is not taken for the old one by a client that resumes.
-    CreateRoom {
-        room: RoomId,
-        title: String,
-        creator: UserId,
-        at_ms: u64,
+/// An entry with the reactions that stand on it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    pub row: EntryRow,
+    pub reactions: Vec<Reaction>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rooms {
+    /// Those the viewer is a member of.
+    Mine,
+    /// Those that are listed, and the viewer's.
+    Visible,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum View {
+    Everything,
+    /// Messages outside of threads, and notes.
+    Timeline,
+    /// A thread's first message and its replies.
+    Thread(u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Members {
+    All,
+    /// Moderators and above.
+    Staff,
+    /// Members who are muted at this moment.
+    Muted {
+        now_ms: u64,
     },
-    AddMember {
-        room: RoomId,
-        user: UserId,
-        at_ms: u64,
-    },
-    RemoveMember {
-        room: RoomId,
-        user: UserId,
-    },
-    Append {
-        room: RoomId,
-        author: UserId,
-        cmid: Cmid,
-        body: String,
-        at_ms: u64,
+    /// Those who are banned at this moment, no members.
+    Banned {
+        now_ms: u64,
     },
 }
 
-/// The answer to one [`Write`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Written {
-    /// The room, and the creator as its first member.
-    RoomCreated(RoomRecord),
-    /// There is a room of this id already.
-    RoomExists(RoomRecord),
-    /// Now a member; `false` when it was one before.
-    MemberAdded {
-        room: RoomRecord,
-        new: bool,
-    },
-    MemberRemoved {
-        was_member: bool,
-    },
-    Appended(MessageRecord),
-    /// (room, author, cmid) was stored before with the same body: the old message.
-    Duplicate(MessageRecord),
-    /// (room, author, cmid) was stored before with another body.
-    CmidConflict,
-    NoSuchRoom,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Invites<'a> {
+    /// All of a room.
+    Of(&'a RoomId),
+    /// Those that name this user.
+    For(&'a UserId),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread<'a> {
+    /// Rooms after this id.
+    After(Option<&'a str>),
+    /// This one.
+    In(&'a RoomId),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoomRecord {
-    pub id: RoomId,
+pub struct UnreadRow {
+    pub room: RoomId,
     pub title: String,
     pub epoch: u64,
-    /// The last sequence number, 0 for none.
     pub head: u64,
-    /// The oldest sequence number that is still stored, 1 for all of them.
-    pub first_available: u64,
-    pub members: u32,
-    pub created_ms: u64,
+    pub read_seq: u64,
+    pub unread: u32,
+    pub mentions: u32,
+    pub last_message_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MessageRecord {
-    pub room: RoomId,
-    pub epoch: u64,
-    pub seq: u64,
-    pub author: UserId,
-    pub cmid: Cmid,
-    pub body: String,
-    pub at_ms: u64,
+pub struct Search {
+    /// As the person wrote it; without a word in it nothing matches.
+    pub query: String,
+    pub scope: Scope,
+    pub author: Option<UserId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// One room, before a sequence number; the viewer's reactions are marked as their own.
+    Room { room: RoomId, before: u64, viewer: UserId },
+    /// Every room of a member, before a place in the order (time, room, sequence number).
+    Mine { member: UserId, before: Option<(u64, RoomId, u64)> },
 }
 
 /// Where a page begins. Both exclusive.
@@ -162,6 +316,33 @@ pub struct MessageRecord {
 pub enum Anchor {
     After(u64),
     Before(u64),
+}
+
+impl UnreadRow {
+    fn of(room: &RoomRow, member: &MemberRow, mentions: u32) -> Self {
+        Self {
+            room: room.id.clone(),
+            title: room.title.clone(),
+            epoch: room.epoch,
+            head: room.head,
+            read_seq: member.read_seq,
+            unread: room.unread(member),
+            mentions,
+            last_message_ms: room.last_message_ms,
+        }
+    }
+}
+
+/// Up to which entry a room may be cut, `None` when it holds no more than its retention allows. `fresh` is the oldest
+/// entry that is young enough.
+fn overdue_up_to(room: &RoomRow, fresh: Option<u64>, entries_max: u32) -> Option<u64> {
+    let settings = &room.settings;
+    let too_old = if settings.retention_seconds == 0 { 0 } else { fresh.unwrap_or(room.head + 1) - 1 };
+    let too_many =
+        if settings.retention_entries == 0 { 0 } else { room.head.saturating_sub(settings.retention_entries) };
+    let last = room.first_available.saturating_add(u64::from(entries_max)) - 1;
+    let up_to = too_old.max(too_many).min(last);
+    (up_to >= room.first_available).then_some(up_to)
 }
 
 /// Why [`open`] gave no store.
@@ -178,6 +359,9 @@ pub enum StoreError {
     /// No answer, or not in time. Nothing is known of the write.
     #[error("the database does not answer: {0}")]
     Unavailable(String),
+    /// Another writer was there first. Nothing was written, and trying again finds what it has done.
+    #[error("the database met another writer: {0}")]
+    Conflict(String),
     /// The disk or the quota is full. Nothing was written.
     #[error("the database is full: {0}")]
     Full(String),

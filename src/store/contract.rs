@@ -1,23 +1,35 @@
 //! What every store keeps, told as stories. A suite is one line: `suite!(memory, open)`, where `open` is an async
 //! function that gives an empty store and what must live as long as it.
 
+#[path = "../../tests/support/postgres.rs"]
+mod launcher;
+
+mod changes;
+mod members;
 mod pages;
 mod random;
+mod retention;
 mod rooms;
+mod search;
 mod sequence;
+mod unread;
 
 use std::sync::Arc;
 
+use veza_engine::ledger::{Content, EntryRow, MemberRow, Refusal, RoomRow, Settings, Write, Written};
+use veza_proto::v1::{Role, RoomKind, Sanction};
 use veza_proto::{Cmid, RoomId, UserId};
 
-use super::{MemoryStore, MessageRecord, RoomRecord, SqliteStore, Store, Write, Written};
+pub(super) use self::launcher::cluster;
+use super::{Anchor, Entry, MemoryStore, PostgresStore, SqliteStore, Store, View};
+use crate::config;
 
 macro_rules! suite {
     ($implementation:ident, $open:path, [$($module:ident :: $story:ident),* $(,)?]) => {
         mod $implementation {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $story() {
-                let (store, _lives) = $open().await;
+                let Some((store, _lives)) = $open().await else { return };
                 super::$module::$story(store.clone()).await;
                 store.close().await;
             })*
@@ -38,19 +50,52 @@ macro_rules! suites {
             sequence::a_room_takes_messages_in_the_batch_that_makes_it,
             sequence::a_batch_of_every_size_keeps_the_order,
             sequence::bodies_come_back_as_they_were,
+            sequence::a_nul_byte_harms_nobody,
             sequence::an_empty_batch_is_no_error,
             rooms::a_room_is_made_once,
             rooms::an_epoch_is_never_zero,
-            rooms::joining_and_leaving_twice_counts_once,
-            rooms::who_joins_and_leaves_in_one_batch_is_counted_right,
-            rooms::membership_of_an_unknown_room_is_refused,
-            rooms::pages_of_all_rooms,
+            rooms::what_managers_set_is_kept,
+            rooms::a_room_of_two_is_made_once,
+            rooms::pages_of_visible_rooms,
             rooms::pages_of_my_rooms,
+            rooms::a_membership_is_told_with_its_room,
+            members::joining_and_leaving_twice_counts_once,
+            members::who_joins_and_leaves_in_one_batch_is_counted_right,
+            members::an_unknown_room_has_no_members,
+            members::lists_by_what_members_are,
+            members::members_of_a_room_by_name,
+            members::a_ban_outlives_the_membership,
+            members::invitations_are_spent,
+            members::invitations_are_listed,
+            members::the_audit_log_in_pages,
             pages::every_boundary_after,
             pages::every_boundary_before,
             pages::another_epoch_has_nothing,
             pages::numbers_beyond_any_log_are_answered,
+            pages::the_timeline_has_no_changes_and_no_replies,
+            pages::a_thread_begins_with_its_first_message,
             pages::readers_see_only_whole_commits,
+            changes::an_edit_is_an_entry_and_changes_its_message,
+            changes::bodies_before_an_edit_are_kept,
+            changes::reactions_are_counted_by_emoji,
+            changes::pins_are_listed_latest_first,
+            changes::a_deletion_leaves_no_trace,
+            changes::what_is_said_changed_and_deleted_in_one_batch_is_gone,
+            changes::a_retry_after_the_deletion_is_a_duplicate,
+            changes::what_was_done_is_a_duplicate_with_another_cmid,
+            unread::messages_of_others_are_counted,
+            unread::mentions_are_counted_by_message,
+            unread::an_edit_takes_a_mention_back,
+            unread::unread_rooms_in_pages,
+            search::words_are_found_in_both_languages,
+            search::pages_of_one_room,
+            search::pages_of_all_my_rooms,
+            search::an_edit_is_found_as_it_is_now,
+            search::only_messages_of_an_author,
+            search::a_deleted_message_is_not_found,
+            retention::what_is_too_much_or_too_old_is_overdue,
+            retention::what_expired_is_nowhere,
+            retention::numbers_go_on_after_everything_expired,
             random::the_same_operations_give_the_same_answers_as_memory,
         ]);)*
     };
@@ -59,18 +104,30 @@ macro_rules! suites {
 suites! {
     memory, super::open_memory;
     sqlite, super::open_sqlite;
+    postgres, super::open_postgres;
 }
 
-type Opened<Lives> = (Arc<dyn Store>, Lives);
+/// `None` where the database is not installed.
+type Opened<Lives> = Option<(Arc<dyn Store>, Lives)>;
 
 async fn open_memory() -> Opened<()> {
-    (Arc::new(MemoryStore::new()), ())
+    Some((Arc::new(MemoryStore::new()), ()))
 }
 
 async fn open_sqlite() -> Opened<tempfile::TempDir> {
     let dir = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&dir.path().join("veza.db"), 2, std::time::Duration::from_secs(30)).await.unwrap();
-    (Arc::new(store), dir)
+    Some((Arc::new(store), dir))
+}
+
+async fn open_postgres() -> Opened<()> {
+    let database = postgres_at(cluster()?.database());
+    Some((Arc::new(PostgresStore::open(&database).await.unwrap()), ()))
+}
+
+pub(super) fn postgres_at(url: String) -> config::Database {
+    let timeout = std::time::Duration::from_secs(30);
+    config::Database { url: config::Secret::new(url), pool_size: 4, timeout, allow_weak_durability: false }
 }
 
 /// The clock of the stories.
@@ -84,21 +141,74 @@ fn user(id: &str) -> UserId {
     UserId::parse(id).unwrap()
 }
 
+/// A public room of alice's.
 pub(super) fn create(room: &str) -> Write {
-    Write::CreateRoom { room: room_id(room), title: format!("The {room}"), creator: user("alice"), at_ms: NOW }
+    create_as(room, RoomKind::Public, Settings::of(RoomKind::Public))
+}
+
+fn create_as(room: &str, kind: RoomKind, settings: Settings) -> Write {
+    Write::CreateRoom {
+        room: room_id(room),
+        title: format!("The {room}"),
+        topic: String::new(),
+        kind,
+        settings,
+        creator: Some(user("alice")),
+        at_ms: NOW,
+    }
 }
 
 fn join(room: &str, who: &str) -> Write {
-    Write::AddMember { room: room_id(room), user: user(who), at_ms: NOW + 1 }
+    Write::Join { room: room_id(room), user: user(who), invite: None, entitlements: Vec::new(), at_ms: NOW + 1 }
 }
 
 fn leave(room: &str, who: &str) -> Write {
-    Write::RemoveMember { room: room_id(room), user: user(who) }
+    Write::Leave { room: room_id(room), user: user(who) }
+}
+
+fn moderate(room: &str, actor: &str, who: &str, sanction: Sanction, seconds: u64) -> Write {
+    let (room, actor, user) = (room_id(room), user(actor), user(who));
+    Write::Moderate { room, actor, user, sanction, reason: "spam".into(), seconds, at_ms: NOW + 2 }
+}
+
+fn set_role(room: &str, who: &str, role: Role) -> Write {
+    Write::SetRole { room: room_id(room), actor: user("alice"), user: user(who), role, at_ms: NOW + 2 }
 }
 
 pub(super) fn say(room: &str, author: &str, cmid: &str, body: &str) -> Write {
+    add(room, author, cmid, Content::text(body))
+}
+
+fn add(room: &str, author: &str, cmid: &str, content: Content) -> Write {
     let cmid = Cmid::parse(cmid).unwrap();
-    Write::Append { room: room_id(room), author: user(author), cmid, body: body.into(), at_ms: NOW + 2 }
+    Write::Append { room: room_id(room), author: user(author), cmid, content, at_ms: NOW + 2 }
+}
+
+fn reply(room: &str, author: &str, cmid: &str, thread: u64, body: &str) -> Write {
+    let (reply_to, mentions, attachments) = (0, Vec::new(), Vec::new());
+    add(room, author, cmid, Content::Text { body: body.into(), thread, reply_to, mentions, attachments })
+}
+
+fn mention(room: &str, author: &str, cmid: &str, mentions: &[&str], body: &str) -> Write {
+    let mentions = mentions.iter().map(|user| (*user).to_owned()).collect();
+    let (thread, reply_to, attachments) = (0, 0, Vec::new());
+    add(room, author, cmid, Content::Text { body: body.into(), thread, reply_to, mentions, attachments })
+}
+
+fn edit(room: &str, author: &str, cmid: &str, target: u64, body: &str) -> Write {
+    add(room, author, cmid, Content::Edit { target, body: body.into(), mentions: Vec::new() })
+}
+
+fn delete(room: &str, author: &str, cmid: &str, target: u64) -> Write {
+    add(room, author, cmid, Content::Delete { target, reason: "because".into() })
+}
+
+fn react(room: &str, author: &str, cmid: &str, target: u64, emoji: &str) -> Write {
+    add(room, author, cmid, Content::React { target, emoji: emoji.into(), remove: false })
+}
+
+fn pin(room: &str, author: &str, cmid: &str, target: u64) -> Write {
+    add(room, author, cmid, Content::Pin { target, remove: false })
 }
 
 async fn commit_one(store: &Arc<dyn Store>, write: Write) -> Written {
@@ -107,14 +217,53 @@ async fn commit_one(store: &Arc<dyn Store>, write: Write) -> Written {
     written.remove(0)
 }
 
-async fn record(store: &Arc<dyn Store>, room: &str) -> RoomRecord {
+/// Commits the batch; none of it is refused.
+async fn commit_all(store: &Arc<dyn Store>, batch: &[Write]) -> Vec<Written> {
+    let written = store.commit(batch).await.unwrap();
+    for (write, written) in batch.iter().zip(&written) {
+        assert!(!matches!(written, Written::Refused(_)), "{written:?} for {write:?}");
+    }
+    written
+}
+
+async fn row(store: &Arc<dyn Store>, room: &str) -> RoomRow {
     store.room(&room_id(room)).await.unwrap().expect("the story has made this room")
 }
 
+async fn member(store: &Arc<dyn Store>, room: &str, who: &str) -> Option<MemberRow> {
+    store.membership(&room_id(room), &user(who)).await.unwrap()?.1
+}
+
+async fn is_member(store: &Arc<dyn Store>, room: &str, who: &str) -> bool {
+    member(store, room, who).await.is_some_and(|member| member.joined.is_some())
+}
+
+/// The whole log, as alice sees it.
+async fn log(store: &Arc<dyn Store>, room: &str) -> Vec<Entry> {
+    let epoch = row(store, room).await.epoch;
+    let alice = user("alice");
+    store.entries(&room_id(room), epoch, View::Everything, Anchor::After(0), 10_000, Some(&alice)).await.unwrap()
+}
+
+async fn entry(store: &Arc<dyn Store>, room: &str, seq: u64) -> Entry {
+    log(store, room).await.into_iter().find(|entry| entry.row.seq == seq).expect("the story has written this entry")
+}
+
+/// The number of a message that was stored, now or before.
 #[track_caller]
-pub(super) fn appended(written: &Written) -> &MessageRecord {
-    let Written::Appended(message) = written else { panic!("not appended: {written:?}") };
-    message
+pub(super) fn stored_at(written: &Written) -> u64 {
+    if let Written::Duplicate { seq, .. } = written { *seq } else { appended(written).seq }
+}
+
+#[track_caller]
+pub(super) fn appended(written: &Written) -> &EntryRow {
+    let Written::Appended(entry) = written else { panic!("not appended: {written:?}") };
+    entry
+}
+
+/// The answer to a retry.
+fn duplicate(entry: &EntryRow) -> Written {
+    Written::Duplicate { epoch: entry.epoch, seq: entry.seq, at_ms: entry.at_ms }
 }
 
 /// Says `bodies` 1…n in the room, one batch.

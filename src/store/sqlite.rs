@@ -1,29 +1,27 @@
 //! SQLite: one file, one connection that writes, a few that read.
 
-mod commit;
 mod connect;
-mod error;
-mod plan;
-mod read;
+mod connection;
+pub(super) mod copy;
+mod fill;
 
 #[cfg(test)]
 mod tests;
 
 use std::fs::File;
-use std::future::Future;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
-use sqlx::{Connection, SqliteConnection};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqliteRow};
+use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::sync::Mutex;
-use veza_proto::{RoomId, UserId};
+use veza_engine::ledger::{Write, Written};
 
 pub(super) use self::connect::path_of;
-use super::{Anchor, MessageRecord, RoomRecord, Store, StoreError, Write, Written};
-use crate::telemetry::metrics;
+use self::connection::Connected;
+use super::StoreError;
+use super::analysis::Query;
+use super::sql::{self, Cell, Database, Find, Part, Rows};
 
 /// Connections that read; more would only wait for the same disk.
 pub(super) const READERS_MAX: u32 = 8;
@@ -42,7 +40,7 @@ pub struct SqliteStore {
 /// the middle is never used again: dropping it rolls back.
 #[derive(Debug)]
 enum Writer {
-    Idle(SqliteConnection),
+    Idle(Box<Connected>),
     Lost,
     Closed,
 }
@@ -60,94 +58,66 @@ impl SqliteStore {
         let options = connect::options(path, timeout);
         let mut writer = connect::writer(&options).await?;
         connect::migrate(&mut writer).await?;
+        let mut writer = Box::new(Connected::from(writer));
+        fill::fill(&mut writer).await?;
         let readers = connect::readers(&options, readers, timeout).await?;
         Ok(Self { options, writer: Mutex::new(Writer::Idle(writer)), readers, timeout, claim })
     }
+}
 
-    async fn commit_once(&self, batch: &[Write]) -> Result<Vec<Written>, StoreError> {
+impl Database for SqliteStore {
+    type Row = SqliteRow;
+
+    async fn commit_batch(&self, batch: &[Write]) -> Result<Vec<Written>, StoreError> {
         let mut writer = self.writer.lock().await;
-        let mut connection = match std::mem::replace(&mut *writer, Writer::Lost) {
-            Writer::Idle(connection) => connection,
-            Writer::Lost => connect::writer(&self.options).await?,
+        let mut connected = match std::mem::replace(&mut *writer, Writer::Lost) {
+            Writer::Idle(connected) => connected,
+            Writer::Lost => Box::new(connect::writer(&self.options).await?.into()),
             Writer::Closed => {
                 *writer = Writer::Closed;
                 return Err(StoreError::Unavailable("it was closed".into()));
             }
         };
-        let written = commit::commit(&mut connection, batch).await?;
-        *writer = Writer::Idle(connection);
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut connected.inner).await?;
+        let written = sql::apply(&mut *connected, batch).await?;
+        sqlx::query("COMMIT").execute(&mut connected.inner).await?;
+        *writer = Writer::Idle(connected);
         Ok(written)
     }
 
-    /// One read, bounded in time and counted.
-    async fn read<T>(
-        &self,
-        kind: &'static str,
-        read: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        let begun = Instant::now();
-        let result = self.within(read).await;
-        metrics::store_read_seconds(kind).record(begun.elapsed());
-        metrics::store_reads_total(kind, if result.is_ok() { "ok" } else { "failed" }).increment(1);
-        result
+    async fn fetch(&self, sql: &'static str, values: &[Cell<'_>]) -> Result<Vec<SqliteRow>, StoreError> {
+        Ok(connection::values(sql, values).fetch_all(&self.readers).await?)
     }
 
-    async fn within<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        let late = || StoreError::Unavailable(format!("no answer within {} ms", self.timeout.as_millis()));
-        tokio::time::timeout(self.timeout, call).await.unwrap_or_else(|_| Err(late()))
-    }
-}
-
-impl Store for SqliteStore {
-    fn commit<'a>(&'a self, batch: &'a [Write]) -> BoxFuture<'a, Result<Vec<Written>, StoreError>> {
-        self.within(self.commit_once(batch)).boxed()
+    async fn find(&self, find: &'static Find, keys: Rows<'_>) -> Result<Vec<SqliteRow>, StoreError> {
+        let query = sqlx::query(AssertSqlSafe(connection::find_statement(find)));
+        Ok(query.bind(connection::keys_as_json(&keys)).fetch_all(&self.readers).await?)
     }
 
-    fn room<'a>(&'a self, room: &'a RoomId) -> BoxFuture<'a, Result<Option<RoomRecord>, StoreError>> {
-        self.read("room", read::room(&self.readers, room)).boxed()
+    async fn matching(&self, query: &Query, part: Part, limit: u32) -> Result<Vec<SqliteRow>, StoreError> {
+        self.fetch(connection::MATCHING, &connection::matching_values(query, part, limit)).await
     }
 
-    fn rooms<'a>(
-        &'a self,
-        member: Option<&'a UserId>,
-        after: Option<&'a str>,
-        limit: u32,
-    ) -> BoxFuture<'a, Result<Vec<RoomRecord>, StoreError>> {
-        self.read("rooms", read::rooms(&self.readers, member, after, limit)).boxed()
+    async fn health(&self) -> Result<String, StoreError> {
+        let rooms: i64 = sqlx::query_scalar(connection::ROOM_KEY_MAX).fetch_one(&self.readers).await?;
+        Ok(format!("SQLite, WAL, synchronous=FULL, {rooms} rooms"))
     }
 
-    fn is_member<'a>(&'a self, room: &'a RoomId, user: &'a UserId) -> BoxFuture<'a, Result<bool, StoreError>> {
-        self.read("is_member", read::is_member(&self.readers, room, user)).boxed()
-    }
-
-    fn messages<'a>(
-        &'a self,
-        room: &'a RoomId,
-        epoch: u64,
-        anchor: Anchor,
-        limit: u32,
-    ) -> BoxFuture<'a, Result<Vec<MessageRecord>, StoreError>> {
-        self.read("messages", read::messages(&self.readers, room, epoch, anchor, limit)).boxed()
-    }
-
-    fn check<'a>(&'a self) -> BoxFuture<'a, Result<String, StoreError>> {
-        self.read("check", read::check(&self.readers)).boxed()
-    }
-
-    fn close<'a>(&'a self) -> BoxFuture<'a, ()> {
-        async {
-            self.readers.close().await;
-            // The last connection to close folds the log into the file, so it is the one that may write.
-            let writer = std::mem::replace(&mut *self.writer.lock().await, Writer::Closed);
-            if let Writer::Idle(connection) = writer
-                && let Err(error) = connection.close().await
-            {
-                tracing::warn!(%error, "the database did not close cleanly; its log is folded in at the next start");
-            }
-            if let Err(error) = self.claim.unlock() {
-                tracing::warn!(%error, "the claim on the database ends with the process");
-            }
+    async fn end(&self) {
+        self.readers.close().await;
+        // The last connection to close folds the log into the file, so it is the one that may write.
+        let writer = std::mem::replace(&mut *self.writer.lock().await, Writer::Closed);
+        if let Writer::Idle(connected) = writer
+            && let Err(error) = connected.inner.close().await
+        {
+            tracing::warn!(%error, "the database did not close cleanly; its log is folded in at the next start");
         }
-        .boxed()
+        if let Err(error) = self.claim.unlock() {
+            tracing::warn!(%error, "the claim on the database ends with the process");
+        }
+    }
+
+    fn timeout(&self) -> Duration {
+        self.timeout
     }
 }

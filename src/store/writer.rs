@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,8 +13,10 @@ use metrics::{Gauge, Histogram};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
+use veza_engine::ledger::{Content, Write, Written};
 
-use super::{Store, StoreError, Write, Written};
+use super::{Store, StoreError};
+use crate::crash;
 use crate::telemetry::metrics as declared;
 
 /// Writes that may wait; the next is refused with [`Busy`].
@@ -139,8 +142,10 @@ impl Writer {
             return;
         }
         let span = tracing::info_span!("commit", writes = writes.len(), bytes);
+        crash::point("before_commit");
         let begun = Instant::now();
         let result = self.store.commit(&writes).instrument(span).await.and_then(|written| complete(&writes, written));
+        crash::point("after_commit");
         self.meters.commit_seconds.record(begun.elapsed());
         declared::commits_total(outcome(&result)).increment(1);
         match result {
@@ -204,13 +209,25 @@ fn answer(reply: Reply, result: Result<Written, WriteError>) {
     }
 }
 
-/// What a write takes in the queue: its strings, and a flat sum for the rest.
+/// What a write takes in the queue: its longer strings, and a flat sum for the rest.
 fn bytes_of(write: &Write) -> usize {
     const REST: usize = 256;
-    match write {
-        Write::CreateRoom { title, .. } => REST + title.len(),
-        Write::Append { body, .. } => REST + body.len(),
-        Write::AddMember { .. } | Write::RemoveMember { .. } => REST,
+    REST + match write {
+        Write::CreateRoom { title, topic, .. } => title.len() + topic.len(),
+        Write::UpdateRoom { update, .. } => {
+            let len = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+            len(&update.title) + len(&update.topic)
+        }
+        Write::Join { entitlements, .. } => entitlements.iter().map(String::len).sum(),
+        Write::Moderate { reason, .. } => reason.len(),
+        Write::Append { content, .. } => content.len(),
+        Write::OpenDirect { .. }
+        | Write::Leave { .. }
+        | Write::SetRole { .. }
+        | Write::Invite { .. }
+        | Write::RevokeInvite { .. }
+        | Write::Mark { .. }
+        | Write::Expire { .. } => 0,
     }
 }
 
@@ -226,23 +243,41 @@ fn outcome(result: &Result<Vec<Written>, StoreError>) -> &'static str {
     match result {
         Ok(_) => "ok",
         Err(StoreError::Unavailable(_)) => "unavailable",
+        Err(StoreError::Conflict(_)) => "conflict",
         Err(StoreError::Full(_)) => "full",
         Err(StoreError::Damaged(_)) => "damaged",
     }
 }
 
 fn count(writes: &[Write]) {
-    for kind in ["append", "create_room", "add_member", "remove_member"] {
-        let written = writes.iter().filter(|write| kind_of(write) == kind).count();
-        declared::committed_writes_total(kind).increment(written as u64);
+    let mut kinds: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for write in writes {
+        *kinds.entry(kind_of(write)).or_default() += 1;
+    }
+    for (kind, written) in kinds {
+        declared::committed_writes_total(kind).increment(written);
     }
 }
 
 fn kind_of(write: &Write) -> &'static str {
     match write {
-        Write::Append { .. } => "append",
         Write::CreateRoom { .. } => "create_room",
-        Write::AddMember { .. } => "add_member",
-        Write::RemoveMember { .. } => "remove_member",
+        Write::OpenDirect { .. } => "open_direct",
+        Write::UpdateRoom { .. } => "update_room",
+        Write::Join { .. } => "join",
+        Write::Leave { .. } => "leave",
+        Write::SetRole { .. } => "set_role",
+        Write::Moderate { .. } => "moderate",
+        Write::Invite { .. } => "invite",
+        Write::RevokeInvite { .. } => "revoke_invite",
+        Write::Append { content, .. } => match content {
+            Content::Text { .. } => "append",
+            Content::Edit { .. } => "edit",
+            Content::Delete { .. } => "delete",
+            Content::React { .. } => "react",
+            Content::Pin { .. } => "pin",
+        },
+        Write::Mark { .. } => "mark",
+        Write::Expire { .. } => "expire",
     }
 }

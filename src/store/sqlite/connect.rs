@@ -17,8 +17,13 @@ const LOG_BYTES_KEPT: &str = "67108864";
 const SYNCHRONOUS_FULL: i64 = 2;
 
 /// Every migration in order. One that was released is never edited: its checksum stands in every database.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "rooms and messages", include_str!("../migrations/sqlite/0001_rooms_and_messages.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "rooms and messages", include_str!("../migrations/sqlite/0001_rooms_and_messages.sql")),
+    (2, "entries", include_str!("../migrations/sqlite/0002_entries.sql")),
+];
+
+/// The schema's version that this server writes.
+pub(super) const VERSION: i64 = 2;
 
 /// The file that `sqlite://path` or `sqlite:path` names.
 pub(in crate::store) fn path_of(url: &str) -> Result<PathBuf, OpenError> {
@@ -41,14 +46,20 @@ pub(in crate::store) fn path_of(url: &str) -> Result<PathBuf, OpenError> {
 /// Makes the directory and an empty file, both for their owner only; SQLite gives its log the same mode as the file.
 pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     let failed = |error: io::Error| StoreError::Unavailable(format!("cannot create {}: {error}", path.display()));
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+    let directory = create_directory(path)?;
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         // The file's name must survive the loss of power as well as its content.
         Ok(_) => File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(failed(error)),
     }
+}
+
+pub(super) fn create_directory(path: &Path) -> Result<&Path, StoreError> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|error| StoreError::Unavailable(format!("cannot create {}: {error}", directory.display())))?;
+    Ok(directory)
 }
 
 /// Claims the database for this process until the file is dropped or the process ends, however it ends. What another
@@ -116,10 +127,16 @@ pub(super) async fn readers(
 
 /// Brings the schema to this version. Running it again changes nothing.
 pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    migrate_to(connection, VERSION).await
+}
+
+/// As [`migrate`], to an older version of the schema.
+pub(super) async fn migrate_to(connection: &mut SqliteConnection, version: i64) -> Result<(), StoreError> {
     let migration = |&(version, description, sql): &(i64, &'static str, &'static str)| {
         Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
     };
-    let migrator = Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect());
+    let wanted = MIGRATIONS.iter().filter(|(of, _, _)| *of <= version);
+    let migrator = Migrator::with_migrations(wanted.map(migration).collect());
     #[expect(clippy::wildcard_enum_match_arm, reason = "another crate's enum, open to new variants")]
     migrator.run_direct(None, connection, false).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => StoreError::Damaged(format!(

@@ -9,7 +9,9 @@ use veza_proto::{RoomId, UserId};
 
 use super::*;
 use crate::store::contract::{appended, create, say};
-use crate::store::{Anchor, MemoryStore, MessageRecord, RoomRecord};
+use veza_engine::ledger::{AuditRow, InviteKey, InviteRow, MemberRow, Refusal, RevisionRow, RoomRow};
+
+use crate::store::{Anchor, Entry, Invites, Members, MemoryStore, Rooms, Search, Unread, UnreadRow, View};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Long enough that a busy machine does not spend it between two lines of a story.
@@ -39,31 +41,120 @@ impl Store for Gate {
         .boxed()
     }
 
-    fn room<'a>(&'a self, room: &'a RoomId) -> BoxFuture<'a, Result<Option<RoomRecord>, StoreError>> {
+    fn room<'a>(&'a self, room: &'a RoomId) -> BoxFuture<'a, Result<Option<RoomRow>, StoreError>> {
         self.inner.room(room)
+    }
+
+    fn membership<'a>(
+        &'a self,
+        room: &'a RoomId,
+        user: &'a UserId,
+    ) -> BoxFuture<'a, Result<Option<(RoomRow, Option<MemberRow>)>, StoreError>> {
+        self.inner.membership(room, user)
     }
 
     fn rooms<'a>(
         &'a self,
-        member: Option<&'a UserId>,
+        viewer: &'a UserId,
+        which: Rooms,
         after: Option<&'a str>,
         limit: u32,
-    ) -> BoxFuture<'a, Result<Vec<RoomRecord>, StoreError>> {
-        self.inner.rooms(member, after, limit)
+    ) -> BoxFuture<'a, Result<Vec<(RoomRow, Option<MemberRow>)>, StoreError>> {
+        self.inner.rooms(viewer, which, after, limit)
     }
 
-    fn is_member<'a>(&'a self, room: &'a RoomId, user: &'a UserId) -> BoxFuture<'a, Result<bool, StoreError>> {
-        self.inner.is_member(room, user)
-    }
-
-    fn messages<'a>(
+    fn entries<'a>(
         &'a self,
         room: &'a RoomId,
         epoch: u64,
+        view: View,
         anchor: Anchor,
         limit: u32,
-    ) -> BoxFuture<'a, Result<Vec<MessageRecord>, StoreError>> {
-        self.inner.messages(room, epoch, anchor, limit)
+        viewer: Option<&'a UserId>,
+    ) -> BoxFuture<'a, Result<Vec<Entry>, StoreError>> {
+        self.inner.entries(room, epoch, view, anchor, limit, viewer)
+    }
+
+    fn members<'a>(
+        &'a self,
+        room: &'a RoomId,
+        which: Members,
+        after: Option<&'a str>,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<(UserId, MemberRow)>, StoreError>> {
+        self.inner.members(room, which, after, limit)
+    }
+
+    fn members_of<'a>(
+        &'a self,
+        room: &'a RoomId,
+        users: &'a [UserId],
+    ) -> BoxFuture<'a, Result<Vec<(UserId, MemberRow)>, StoreError>> {
+        self.inner.members_of(room, users)
+    }
+
+    fn invites<'a>(
+        &'a self,
+        which: Invites<'a>,
+        now_ms: u64,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<(InviteKey, InviteRow, String)>, StoreError>> {
+        self.inner.invites(which, now_ms, limit)
+    }
+
+    fn revisions<'a>(
+        &'a self,
+        room: &'a RoomId,
+        epoch: u64,
+        seq: u64,
+    ) -> BoxFuture<'a, Result<Vec<RevisionRow>, StoreError>> {
+        self.inner.revisions(room, epoch, seq)
+    }
+
+    fn reactors<'a>(
+        &'a self,
+        room: &'a RoomId,
+        epoch: u64,
+        seq: u64,
+        emoji: &'a str,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<(Vec<UserId>, u32), StoreError>> {
+        self.inner.reactors(room, epoch, seq, emoji, limit)
+    }
+
+    fn pins<'a>(&'a self, room: &'a RoomId, viewer: &'a UserId) -> BoxFuture<'a, Result<Vec<Entry>, StoreError>> {
+        self.inner.pins(room, viewer)
+    }
+
+    fn audit<'a>(
+        &'a self,
+        room: &'a RoomId,
+        before: u64,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<(u64, AuditRow)>, StoreError>> {
+        self.inner.audit(room, before, limit)
+    }
+
+    fn unread<'a>(
+        &'a self,
+        user: &'a UserId,
+        which: Unread<'a>,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<UnreadRow>, StoreError>> {
+        self.inner.unread(user, which, limit)
+    }
+
+    fn search<'a>(&'a self, search: &'a Search, limit: u32) -> BoxFuture<'a, Result<Vec<Entry>, StoreError>> {
+        self.inner.search(search, limit)
+    }
+
+    fn overdue<'a>(
+        &'a self,
+        now_ms: u64,
+        entries_max: u32,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<(RoomId, u64)>, StoreError>> {
+        self.inner.overdue(now_ms, entries_max, limit)
     }
 
     fn check<'a>(&'a self) -> BoxFuture<'a, Result<String, StoreError>> {
@@ -274,7 +365,7 @@ async fn a_refused_write_does_not_fail_its_batch() {
     scene.run();
     let [first, nowhere, second] = answers;
     assert_eq!(seq(first).await, 1);
-    assert_eq!(nowhere.await.unwrap(), Ok(Written::NoSuchRoom));
+    assert_eq!(nowhere.await.unwrap(), Ok(Written::Refused(Refusal::NoSuchRoom)));
     assert_eq!(seq(second).await, 2);
 }
 
