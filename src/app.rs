@@ -8,13 +8,14 @@ use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use veza_engine::session::Settings;
-use veza_proto::{CloseCode, RoomId, UserId};
+use veza_proto::{CloseCode, RoomId};
 
 use crate::auth::resume::ResumeKeys;
 use crate::auth::{Auth, AuthError};
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
-use crate::hub::Hub;
+use crate::crash;
+use crate::hub::{Hub, UserRate};
 use crate::ops::{self, Ops};
 use crate::session::registry::Registry;
 use crate::session::{self, Meters, Node};
@@ -97,11 +98,14 @@ impl App {
         let writing = CancellationToken::new();
         tasks.spawn("writer", writer.run(writing.clone()));
         let workers = config.performance.worker_threads;
-        let hub = Hub::start(Arc::clone(&store), handle, Arc::clone(&bus), workers, clock, &tasks);
+        let rate = UserRate { per_second: limits.user_publish_per_second, burst: limits.user_publish_burst };
+        let hub = Hub::start(Arc::clone(&store), handle, Arc::clone(&bus), workers, rate, clock, &tasks);
         if config.environment == Environment::Development {
-            let (lobby, system) = (RoomId::parse("lobby"), UserId::parse("veza"));
-            let (lobby, system) = (lobby.expect("a valid id"), system.expect("a valid id"));
-            hub.ensure_room(lobby, "Lobby", system).await?;
+            let lobby = RoomId::parse("lobby").expect("a valid id");
+            hub.ensure_room(lobby, "Lobby").await?;
+        }
+        if let Some(at) = config.crash_at {
+            crash::arm(at);
         }
 
         let memory = process::watch(&tasks, config.performance.memory_limit_bytes);

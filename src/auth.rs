@@ -57,6 +57,8 @@ pub struct Identity {
     pub expires_ms: u64,
     /// `jti`
     pub token_id: Option<String>,
+    /// `entitlements`: which premium rooms the user may join.
+    pub entitlements: Vec<String>,
 }
 
 /// Why a token is not taken. The display is for our logs; [`Rejected::sentence`] is for the person outside.
@@ -165,10 +167,16 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::CannotIssue`] without a private key.
-    pub fn issue(&self, user: &UserId, ttl: Duration, now_ms: u64) -> Result<String, AuthError> {
+    pub fn issue(
+        &self,
+        user: &UserId,
+        entitlements: &[String],
+        ttl: Duration,
+        now_ms: u64,
+    ) -> Result<String, AuthError> {
         let keys = self.inner.keys.load();
         let key = keys.encoding.as_ref().ok_or(AuthError::CannotIssue)?;
-        self.inner.rules.issue(user, ttl, now_ms, key)
+        self.inner.rules.issue(user, entitlements, ttl, now_ms, key)
     }
 
     /// Whether [`Auth::issue`] has a key.

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
+use veza_engine::ledger::RoomRow;
+use veza_engine::room::Ended;
 use veza_proto::v1::Message;
 use veza_proto::{RoomId, UserId};
 
@@ -45,9 +47,16 @@ pub struct Announcement {
 }
 
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all announcements are messages")]
 pub enum Announced {
     /// Committed, in any order: the receiver puts it in the room's.
     Message(Message),
+    /// A room's settings or members have changed.
+    Changed(Box<RoomRow>),
+    /// Somebody's membership has ended.
+    Ended { row: Box<RoomRow>, ended: Box<Ended> },
+    /// A write of this room was not answered: whoever has it loaded asks the store.
+    Doubt { room: RoomId },
     /// A volatile event.
     Typing { room: RoomId, user: UserId, active: bool },
 }

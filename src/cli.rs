@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
@@ -12,6 +13,7 @@ use veza_proto::UserId;
 use crate::auth::Auth;
 use crate::chat::{self, ChatArgs};
 use crate::config::{self, Config, Loaded, Source};
+use crate::store::{self, Versions};
 use crate::telemetry::Telemetry;
 
 /// All went well.
@@ -46,6 +48,12 @@ enum Command {
     Config(ConfigArguments),
     /// Make a token for a user; needs a private key, which development has by itself
     Token(TokenArguments),
+    /// Bring the database's schema up to date, which a starting server does too
+    Migrate(MigrateArguments),
+    /// Copy a SQLite database into a new file; the server may be running
+    Backup(BackupArguments),
+    /// Make the database from a copy; the server must not be running
+    Restore(RestoreArguments),
     /// Chat in the terminal
     Chat(ChatArgs),
 }
@@ -58,6 +66,25 @@ struct ConfigArguments {
 }
 
 #[derive(Debug, Args)]
+struct MigrateArguments {
+    /// Only tell what would be done; the exit code is 1 when something would
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Debug, Args)]
+struct BackupArguments {
+    /// The file to write; there must be none of this name
+    file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct RestoreArguments {
+    /// What `veza backup` has written. Leave it out for PostgreSQL, after pg_restore
+    file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct TokenArguments {
     /// The user's id
     #[arg(long, value_parser = |text: &str| UserId::parse(text).map_err(|why| why.to_string()))]
@@ -65,6 +92,9 @@ struct TokenArguments {
     /// How long the token is good for: 90s, 15m, 1h, 7d
     #[arg(long, default_value = "1h", value_parser = parse_duration)]
     ttl: Duration,
+    /// What the user may join of premium rooms; may be given several times
+    #[arg(long = "entitlement", value_name = "NAME")]
+    entitlements: Vec<String>,
 }
 
 /// Where a command writes: results to `out`, everything else to `err`.
@@ -92,6 +122,9 @@ pub fn run(
         }
         Command::Config(ConfigArguments { markdown: false }) => show(source, terminal),
         Command::Token(arguments) => token(&arguments, source, terminal),
+        Command::Migrate(arguments) => migrate(&arguments, source, terminal),
+        Command::Backup(arguments) => backup(&arguments, source, terminal),
+        Command::Restore(arguments) => restore(&arguments, source, terminal),
         Command::Chat(arguments) => chat(arguments),
         Command::Serve => load(source).and_then(|loaded| run_server(loaded, serve)),
     };
@@ -137,9 +170,51 @@ fn token(arguments: &TokenArguments, source: &Source, terminal: &mut Terminal<'_
     let Loaded { config, .. } = load(source)?;
     let auth = Auth::load(&config.auth, config.environment, &config.data_dir)?;
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
-    let token = auth.issue(&arguments.user, arguments.ttl, u64::try_from(now_ms)?)?;
+    let token = auth.issue(&arguments.user, &arguments.entitlements, arguments.ttl, u64::try_from(now_ms)?)?;
     say(terminal.out, &format!("{token}\n"));
     Ok(())
+}
+
+fn migrate(arguments: &MigrateArguments, source: &Source, terminal: &mut Terminal<'_>) -> Result<(), Ended> {
+    let Loaded { config, .. } = load(source)?;
+    let runtime = runtime()?;
+    let (database, data_dir) = (&config.database, &config.data_dir);
+    let Versions { found, wanted } = if arguments.check {
+        runtime.block_on(store::versions(database, data_dir))?
+    } else {
+        runtime.block_on(store::migrate(database, data_dir))?
+    };
+    let from = if found == 0 { "no schema yet".to_owned() } else { format!("schema version {found}") };
+    if found == wanted {
+        say(terminal.out, &format!("{from}, up to date\n"));
+    } else if found > wanted {
+        return Err(Ended::Failed(format!("{from}, but this server knows only up to {wanted}").into()));
+    } else if arguments.check {
+        return Err(Ended::Failed(format!("{from}, to be brought to {wanted} by `veza migrate`").into()));
+    } else {
+        say(terminal.out, &format!("{from}, brought to {wanted}\n"));
+    }
+    Ok(())
+}
+
+fn backup(arguments: &BackupArguments, source: &Source, terminal: &mut Terminal<'_>) -> Result<(), Ended> {
+    let Loaded { config, .. } = load(source)?;
+    runtime()?.block_on(store::backup(&config.database, &config.data_dir, &arguments.file))?;
+    say(terminal.out, &format!("copied to {}\n", arguments.file.display()));
+    Ok(())
+}
+
+fn restore(arguments: &RestoreArguments, source: &Source, terminal: &mut Terminal<'_>) -> Result<(), Ended> {
+    let Loaded { config, .. } = load(source)?;
+    let now_ms = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
+    let restored = store::restore(&config.database, &config.data_dir, arguments.file.as_deref(), now_ms);
+    runtime()?.block_on(restored)?;
+    say(terminal.out, "restored; every room has a new epoch, so clients know that their logs may have been longer\n");
+    Ok(())
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 fn chat(arguments: ChatArgs) -> Result<(), Ended> {
@@ -217,7 +292,12 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use veza_engine::ledger::{Content, Settings, Write};
+    use veza_proto::v1::RoomKind;
+    use veza_proto::{Cmid, RoomId};
+
     use super::*;
+    use crate::store::{Anchor, View};
 
     struct Said {
         code: u8,
@@ -284,6 +364,67 @@ mod tests {
             assert_eq!((said.code, said.out.as_str()), (EXIT_CONFIGURATION, ""));
             assert!(said.err.contains("PORT: given \"many\"") && said.err.contains("WS_PORT: given \"few\""));
         }
+    }
+
+    /// A room with a message, its backup, more of it, and the database as it was.
+    #[test]
+    fn a_backup_is_restored_with_new_epochs() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = [("VEZA_DATA_DIR", dir.path().to_str().unwrap())];
+        let file = dir.path().join("copy.db");
+        let copy = file.to_str().unwrap();
+        assert_eq!(veza(&["backup", copy], &data).code, EXIT_FAILED, "there is nothing to copy");
+        assert!(!file.exists());
+        let said = veza(&["migrate", "--check"], &data);
+        assert_eq!((said.code, said.out.as_str()), (EXIT_FAILED, ""));
+        assert!(said.err.contains("no schema yet, to be brought to 2"), "{}", said.err);
+        assert!(veza(&["migrate"], &data).out.contains("no schema yet, brought to 2"));
+        for arguments in [&["migrate"][..], &["migrate", "--check"]] {
+            assert_eq!(veza(arguments, &data).out, "schema version 2, up to date\n");
+        }
+
+        let room = RoomId::parse("lobby").unwrap();
+        let config = Config::read(&data.into()).unwrap().config;
+        let runtime = runtime().unwrap();
+        let create = Write::CreateRoom {
+            room: room.clone(),
+            title: "Lobby".into(),
+            topic: String::new(),
+            kind: RoomKind::Public,
+            settings: Settings::of(RoomKind::Public),
+            creator: Some(UserId::parse("alice").unwrap()),
+            at_ms: 7_000,
+        };
+        let say = |cmid: &str| Write::Append {
+            room: room.clone(),
+            author: UserId::parse("alice").unwrap(),
+            cmid: Cmid::parse(cmid).unwrap(),
+            content: Content::text("hello"),
+            at_ms: 7_001,
+        };
+        let open = || runtime.block_on(store::open(&config.database, &config.data_dir)).unwrap();
+        let store = open();
+        runtime.block_on(store.commit(&[create, say("c1")])).unwrap();
+        let said = veza(&["backup", copy], &data);
+        assert_eq!((said.code, said.err.as_str()), (EXIT_OK, ""), "while it is in use");
+        runtime.block_on(store.commit(&[say("c2")])).unwrap();
+        let before = runtime.block_on(store.room(&room)).unwrap().unwrap();
+        runtime.block_on(store.close());
+        let said = veza(&["backup", copy], &data);
+        assert_eq!(said.code, EXIT_FAILED, "a copy is never overwritten");
+        assert_eq!(veza(&["restore", copy], &data).code, EXIT_FAILED, "neither is a database");
+
+        for name in ["veza.db", "veza.db-wal", "veza.db-shm"] {
+            let _absent = std::fs::remove_file(dir.path().join(name));
+        }
+        let said = veza(&["restore", copy], &data);
+        assert_eq!((said.code, said.err.as_str()), (EXIT_OK, ""));
+        let store = open();
+        let after = runtime.block_on(store.room(&room)).unwrap().unwrap();
+        let replay = store.entries(&room, before.epoch, View::Everything, Anchor::After(0), 10, None);
+        assert!(runtime.block_on(replay).unwrap().is_empty(), "a cursor of before finds another log");
+        assert_eq!((after.head, after.title.as_str()), (1, "Lobby"));
+        assert!(after.epoch > before.epoch, "{} {}", after.epoch, before.epoch);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub use show::{markdown, table};
 pub use source::{Origin, Source};
 use variables::Variable;
 
+use crate::crash::CrashAt;
+
 /// A configuration that can be used, and what to tell about it.
 #[derive(Debug, Clone)]
 pub struct Loaded {
@@ -76,6 +78,8 @@ pub struct Config {
     pub monitoring: Monitoring,
     pub performance: Performance,
     pub limits: Limits,
+    /// `VEZA_CRASH_AT`, default none; never in production
+    pub crash_at: Option<CrashAt>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +147,8 @@ pub struct Database {
     pub pool_size: u32,
     /// `DATABASE_TIMEOUT_MS`: acquire and statement.
     pub timeout: Duration,
+    /// `VEZA_ALLOW_WEAK_DURABILITY`
+    pub allow_weak_durability: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -192,6 +198,10 @@ pub struct Limits {
     pub publish_per_second: u32,
     /// `VEZA_PUBLISH_BURST`, default 40
     pub publish_burst: u32,
+    /// `VEZA_USER_PUBLISH_PER_SECOND`, default 40
+    pub user_publish_per_second: u32,
+    /// `VEZA_USER_PUBLISH_BURST`, default 80
+    pub user_publish_burst: u32,
     /// `VEZA_REQUESTS_PER_SECOND`, default 100
     pub requests_per_second: u32,
     /// `VEZA_DRAIN_GRACE_SECONDS`, default 30

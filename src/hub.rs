@@ -1,30 +1,39 @@
 //! The rooms of this node. Sessions ask; workers own the rooms and drive their state machines; the store's writer commits.
 //!
 //! Each worker owns the rooms that hash to it, so a room is never locked. What needs the database waits outside of the
-//! workers: membership goes through the writer, pages are read by tasks of a bounded number.
+//! workers: writes that are no log entries of an author go through the writer, reads are done by tasks of a bounded number.
 
 mod convert;
+mod direct;
+mod fanout;
 pub mod mailbox;
+mod quotas;
+mod reads;
+mod retention;
 #[cfg(test)]
 mod tests;
 mod worker;
+mod writes;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{Semaphore, broadcast};
+use veza_engine::ledger::{MemberRow, RoomRow, Settings, Write, not_found};
 use veza_engine::room::unavailable;
-use veza_engine::session::not_found;
-use veza_engine::{Answer, Ask, Page, SessionKey, Ticket};
-use veza_proto::v1::{Error, ErrorCode, RoomList};
+use veza_engine::{Answer, Ask, SessionKey, Ticket};
+use veza_proto::v1::RoomKind;
 use veza_proto::{RoomId, UserId};
 
 use crate::bus::{Announced, Bus};
 use crate::clock::Clock;
-use crate::store::{Anchor, Busy, Store, StoreError, Write, WriteError, WriterHandle, Written};
+use crate::store::{Store, StoreError, WriterHandle};
 use crate::tasks::Tasks;
+use crate::telemetry::metrics as declared;
 use mailbox::Mailbox;
+use quotas::Quotas;
+pub use quotas::UserRate;
 use worker::{Command, WorkerHandle};
 
 /// Reads from the store that may run at once; more wait their turn.
@@ -41,6 +50,9 @@ struct Shared {
     writer: WriterHandle,
     workers: Vec<WorkerHandle>,
     reads: Semaphore,
+    quotas: Quotas,
+    bus: Arc<dyn Bus>,
+    node: u64,
     clock: Clock,
     tasks: Tasks,
 }
@@ -50,52 +62,75 @@ struct Shared {
 pub struct Caller {
     pub session: SessionKey,
     pub user: UserId,
+    /// What the user's token says of premium rooms.
+    pub entitlements: Arc<[String]>,
     pub mailbox: Arc<Mailbox>,
 }
 
 impl Hub {
-    /// Starts `workers` workers and the listener of the bus.
+    /// Starts `workers` workers, the listener of the bus and the retention.
     pub fn start(
         store: Arc<dyn Store>,
         writer: WriterHandle,
         bus: Arc<dyn Bus>,
         workers: usize,
+        rate: UserRate,
         clock: Clock,
         tasks: &Tasks,
     ) -> Self {
         let node = rand::random();
         let worker = |_| worker::start(node, Arc::clone(&store), writer.clone(), Arc::clone(&bus), clock, tasks);
         let workers = (0..workers.max(1)).map(worker).collect();
-        let shared = Shared { store, writer, workers, reads: Semaphore::new(READS_MAX), clock, tasks: tasks.clone() };
+        let shared = Shared {
+            store,
+            writer,
+            workers,
+            reads: Semaphore::new(READS_MAX),
+            quotas: Quotas::new(rate),
+            bus: Arc::clone(&bus),
+            node,
+            clock,
+            tasks: tasks.clone(),
+        };
         let hub = Self { shared: Arc::new(shared) };
-        tasks.spawn("bus-listener", hub.clone().listen(node, bus, tasks.clone()));
+        tasks.spawn("bus-listener", hub.clone().listen(bus, tasks.clone()));
+        tasks.spawn("retention", hub.clone().keep_retention(tasks.clone()));
         hub
     }
 
     /// Takes an ask; its answer comes into the caller's mailbox.
     pub fn ask(&self, caller: &Caller, ticket: Ticket, ask: Ask) {
         match ask {
-            Ask::CreateRoom { room, title } => self.create(caller, ticket, room, title),
-            Ask::Join { room } => self.join(caller, ticket, room),
+            Ask::Write(write) => self.write_as_asked(caller, ticket, *write),
+            Ask::OpenDirect { user } => self.open_direct(caller, ticket, user),
+            Ask::Invite { room, user, uses_max, seconds } => {
+                self.invite(caller, ticket, room, user, uses_max, seconds);
+            }
+            Ask::Join { room, invite } => self.join(caller, ticket, room, invite),
             Ask::Leave { room } => self.leave(caller, ticket, room),
+            Ask::Mark { room, delivered_seq, read_seq } => self.mark(caller, ticket, room, delivered_seq, read_seq),
             Ask::Subscribe { room } => self.read(caller, ticket, "member", move |hub, caller, ticket| async move {
                 hub.subscribe_member(caller, ticket, room).await
             }),
-            Ask::Unsubscribe { room } => self.unsubscribe(caller, ticket, room, Answer::Unsubscribed),
-            Ask::ListRooms { mine, after, limit } => {
-                self.read(caller, ticket, "rooms", move |hub, caller, _| async move {
-                    hub.list(mine.then_some(&caller.user), after.as_deref(), limit).await.map(Some)
-                });
+            Ask::Unsubscribe { room } => {
+                let answer = Some((Arc::clone(&caller.mailbox), ticket, Answer::Unsubscribed));
+                let session = caller.session;
+                self.worker(&room).send_surely(Command::Unsubscribe { room: room.clone(), session, answer });
             }
-            Ask::Publish { room, cmid, body } => {
+            Ask::Append { room, cmid, content } => {
+                if let Err(error) = self.shared.quotas.take(&caller.user, self.shared.clock.now()) {
+                    declared::user_rate_refused_total().increment(1);
+                    caller.mailbox.answer(ticket, Answer::Refused(error));
+                    return;
+                }
                 let received = Instant::now();
-                let span = tracing::debug_span!("publish", room = room.as_str(), bytes = body.len());
+                let span = tracing::debug_span!("publish", room = room.as_str(), bytes = content.len());
                 let command = Command::Publish {
                     caller: caller.clone(),
                     ticket: ticket.clone(),
                     room: room.clone(),
                     cmid,
-                    body,
+                    content,
                     received,
                     span,
                 };
@@ -104,14 +139,21 @@ impl Hub {
             Ask::Typing { room, active } => {
                 let _volatile = self.worker(&room).send(Command::Typing { room, session: caller.session, active });
             }
-            Ask::ReadAfter { room, after, limit } => {
-                self.read(caller, ticket, "messages", move |hub, _, _| async move {
-                    hub.page(room, Anchor::After(after), limit).await.map(Some)
-                });
+            Ask::Status { room, status } => {
+                self.worker(&room).send_surely(Command::Status { room: room.clone(), session: caller.session, status });
             }
-            Ask::ReadBefore { room, before, limit } => {
-                self.read(caller, ticket, "messages", move |hub, _, _| async move {
-                    hub.page(room, Anchor::Before(before), limit).await.map(Some)
+            read @ (Ask::Read { .. }
+            | Ask::ListRooms { .. }
+            | Ask::ListMembers { .. }
+            | Ask::ListInvites { .. }
+            | Ask::ListAudit { .. }
+            | Ask::ListRevisions { .. }
+            | Ask::ListReactions { .. }
+            | Ask::ListPins { .. }
+            | Ask::ListUnread { .. }
+            | Ask::Search { .. }) => {
+                self.read(caller, ticket, reads::kind(&read), move |hub, caller, _| async move {
+                    hub.look_up(&caller, read).await.map(Some)
                 });
             }
         }
@@ -129,57 +171,17 @@ impl Hub {
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer.
-    pub async fn ensure_room(&self, room: RoomId, title: &str, creator: UserId) -> Result<(), StoreError> {
-        let at_ms = self.shared.clock.now().as_millis();
-        let leave = Write::RemoveMember { room: room.clone(), user: creator.clone() };
-        let create = Write::CreateRoom { room, title: title.to_owned(), creator, at_ms };
-        self.shared.store.commit(&[create, leave]).await.map(|_| ())
+    pub async fn ensure_room(&self, room: RoomId, title: &str) -> Result<(), StoreError> {
+        let (kind, at_ms) = (RoomKind::Public, self.shared.clock.now().as_millis());
+        let (title, topic, settings) = (title.to_owned(), String::new(), Settings::of(kind));
+        let create = Write::CreateRoom { room, title, topic, kind, settings, creator: None, at_ms };
+        self.shared.store.commit(&[create]).await.map(|_| ())
     }
 
-    fn create(&self, caller: &Caller, ticket: Ticket, room: RoomId, title: String) {
-        let at_ms = self.shared.clock.now().as_millis();
-        let write = Write::CreateRoom { room, title, creator: caller.user.clone(), at_ms };
-        self.write(caller, ticket, write, |written| {
-            let Written::RoomCreated(room) = written else {
-                let error = Error::permanent(ErrorCode::AlreadyExists, "there is a room with this id");
-                return Some(Answer::Refused(error));
-            };
-            Some(Answer::Created(convert::room(room)))
-        });
-    }
-
-    /// Membership first, durably; then the subscription.
-    fn join(&self, caller: &Caller, ticket: Ticket, room: RoomId) {
-        let at_ms = self.shared.clock.now().as_millis();
-        let write = Write::AddMember { room: room.clone(), user: caller.user.clone(), at_ms };
-        let (hub, subscriber, subscription) = (self.clone(), caller.clone(), ticket.clone());
-        self.write(caller, ticket, write, move |written| {
-            let Written::MemberAdded { room, .. } = written else { return Some(Answer::Refused(not_found())) };
-            hub.subscribe(subscriber, subscription, convert::facts(room));
-            None
-        });
-    }
-
-    fn leave(&self, caller: &Caller, ticket: Ticket, room: RoomId) {
-        let write = Write::RemoveMember { room: room.clone(), user: caller.user.clone() };
-        let (hub, leaver, leaving) = (self.clone(), caller.clone(), ticket.clone());
-        self.write(caller, ticket, write, move |written| {
-            if written != (Written::MemberRemoved { was_member: true }) {
-                return Some(Answer::Refused(not_found()));
-            }
-            hub.unsubscribe(&leaver, leaving, room, Answer::Left);
-            None
-        });
-    }
-
-    fn unsubscribe(&self, caller: &Caller, ticket: Ticket, room: RoomId, answer: Answer) {
-        let answer = Some((Arc::clone(&caller.mailbox), ticket, answer));
-        self.worker(&room).send_surely(Command::Unsubscribe { room: room.clone(), session: caller.session, answer });
-    }
-
-    fn subscribe(&self, caller: Caller, ticket: Ticket, facts: veza_engine::room::Facts) {
-        let room = facts.id.clone();
-        self.worker(&room).send_surely(Command::Subscribe { caller, ticket, facts: Box::new(facts) });
+    fn subscribe(&self, caller: Caller, ticket: Ticket, row: RoomRow, member: MemberRow) {
+        let room = row.id.clone();
+        let command = Command::Subscribe { caller, ticket, row: Box::new(row), member: Box::new(member) };
+        self.worker(&room).send_surely(command);
     }
 
     async fn subscribe_member(
@@ -188,57 +190,16 @@ impl Hub {
         ticket: Ticket,
         room: RoomId,
     ) -> Result<Option<Answer>, StoreError> {
-        let store = &self.shared.store;
-        if !store.is_member(&room, &caller.user).await? {
-            return Ok(Some(Answer::Refused(not_found())));
-        }
-        let Some(record) = store.room(&room).await? else { return Ok(Some(Answer::Refused(not_found()))) };
-        self.subscribe(caller, ticket, convert::facts(record));
-        Ok(None)
-    }
-
-    async fn list(&self, member: Option<&UserId>, after: Option<&str>, limit: u32) -> Result<Answer, StoreError> {
-        let mut rooms = self.shared.store.rooms(member, after, limit + 1).await?;
-        let more = rooms.len() > limit as usize;
-        rooms.truncate(limit as usize);
-        let next = rooms.last().filter(|_| more).map(|room| room.id.as_str().to_owned()).unwrap_or_default();
-        Ok(Answer::Listed(RoomList { rooms: rooms.into_iter().map(convert::room).collect(), next }))
-    }
-
-    async fn page(&self, room: RoomId, anchor: Anchor, limit: u32) -> Result<Answer, StoreError> {
-        let store = &self.shared.store;
-        let Some(record) = store.room(&room).await? else { return Ok(Answer::Refused(not_found())) };
-        let messages = store.messages(&room, record.epoch, anchor, limit).await?;
-        let newest = messages.last().map_or(0, |message| message.seq);
-        Ok(Answer::Page(Box::new(Page {
-            room,
-            epoch: record.epoch,
-            head: record.head.max(newest),
-            first_available: record.first_available,
-            messages: messages.into_iter().map(convert::message).collect(),
-        })))
-    }
-
-    /// Hands a write to the writer; `answer` turns what was written into the answer, or takes care of it itself.
-    fn write(
-        &self,
-        caller: &Caller,
-        ticket: Ticket,
-        write: Write,
-        answer: impl FnOnce(Written) -> Option<Answer> + Send + 'static,
-    ) {
-        let (mailbox, reply_ticket) = (Arc::clone(&caller.mailbox), ticket.clone());
-        let reply = move |written: Result<Written, WriteError>| {
-            let answered = match written {
-                Ok(written) => answer(written),
-                Err(error) => Some(Answer::Refused(convert::write_error(&error))),
-            };
-            if let Some(answered) = answered {
-                mailbox.answer(reply_ticket, answered);
+        match self.shared.store.membership(&room, &caller.user).await? {
+            Some((row, Some(member))) if member.joined.is_some() => {
+                self.subscribe(caller, ticket, row, member);
+                Ok(None)
             }
-        };
-        if let Err(Busy) = self.shared.writer.try_submit(write, Box::new(reply)) {
-            caller.mailbox.answer(ticket, Answer::Refused(unavailable()));
+            Some((row, Some(outsider))) => {
+                let refusal = outsider.outside(&row, self.shared.clock.now().as_millis());
+                Ok(Some(Answer::Refused(refusal.to_error())))
+            }
+            Some((_, None)) | None => Ok(Some(Answer::Refused(not_found()))),
         }
     }
 
@@ -276,22 +237,13 @@ impl Hub {
     }
 
     /// Passes on what other nodes committed. After a loss every room asks the store where it stands.
-    async fn listen(self, node: u64, bus: Arc<dyn Bus>, tasks: Tasks) {
+    async fn listen(self, bus: Arc<dyn Bus>, tasks: Tasks) {
         let mut announcements = bus.subscribe();
         let stop = tasks.token();
         while let Some(announced) = stop.run_until_cancelled(announcements.recv()).await {
             match announced {
-                Ok(announcement) if announcement.node == node => {}
-                Ok(announcement) => match announcement.event {
-                    Announced::Message(message) => {
-                        if let Ok(room) = RoomId::parse(&message.room) {
-                            self.worker(&room).send_surely(Command::Announced { room, message });
-                        }
-                    }
-                    Announced::Typing { room, user, active } => {
-                        let _volatile = self.worker(&room).send(Command::TypingElsewhere { room, user, active });
-                    }
-                },
+                Ok(announcement) if announcement.node == self.shared.node => {}
+                Ok(announcement) => self.heard(announcement.event),
                 Err(broadcast::error::RecvError::Lagged(lost)) => {
                     tracing::warn!(lost, "the bus was faster than this node: every room asks the store");
                     for worker in &self.shared.workers {
@@ -299,6 +251,30 @@ impl Hub {
                     }
                 }
                 Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn heard(&self, event: Announced) {
+        match event {
+            Announced::Message(message) => {
+                if let Ok(room) = RoomId::parse(&message.room) {
+                    self.worker(&room).send_surely(Command::Announced { room, message });
+                }
+            }
+            Announced::Changed(row) => {
+                let room = row.id.clone();
+                self.worker(&room).send_surely(Command::Changed { row, notes: Vec::new() });
+            }
+            Announced::Ended { row, ended } => {
+                let room = row.id.clone();
+                self.worker(&room).send_surely(Command::Ended { row, ended });
+            }
+            Announced::Doubt { room } => {
+                self.worker(&room).send_surely(Command::Doubt { room: room.clone() });
+            }
+            Announced::Typing { room, user, active } => {
+                let _volatile = self.worker(&room).send(Command::TypingElsewhere { room, user, active });
             }
         }
     }

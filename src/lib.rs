@@ -7,6 +7,7 @@ pub mod chat;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod crash;
 pub mod hub;
 pub mod ops;
 mod page;

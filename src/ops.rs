@@ -121,7 +121,7 @@ impl Site for Ops {
             }
             let user = UserId::parse(&user).map_err(|error| LoginRefused::Invalid(error.to_string()))?;
             let now = self.clock.now();
-            let token = self.auth.issue(&user, LOGIN_TTL, now.as_millis()).map_err(|error| {
+            let token = self.auth.issue(&user, &[], LOGIN_TTL, now.as_millis()).map_err(|error| {
                 tracing::error!(%error, "the development login could not sign a token");
                 LoginRefused::Absent
             })?;

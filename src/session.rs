@@ -16,6 +16,7 @@ use veza_proto::{CloseCode, Lane};
 use crate::auth::resume::ResumeKeys;
 use crate::auth::{Auth, Identity};
 use crate::clock::Clock;
+use crate::crash;
 use crate::hub::mailbox::{Letter, Mailbox, Order};
 use crate::hub::{Caller, Hub};
 use crate::telemetry::metrics as declared;
@@ -171,10 +172,11 @@ impl Driver {
                 Letter::Delivery(delivery) => {
                     let delivery = *delivery;
                     self.node.meters.of(self.transport).delivery.record(delivery.committed.elapsed());
-                    self.session.handle_delivery(&delivery.room, delivery.epoch, delivery.seq, &delivery.frame, now);
+                    self.session.handle_delivery(&delivery.room, &delivery.entry, now);
                 }
                 Letter::Missed(room) => self.session.handle_missed(&room, now),
-                Letter::Presence(room, frame) => self.session.handle_presence(&room, &frame, now),
+                Letter::Notice(room, frame) => self.session.handle_notice(&room, &frame, now),
+                Letter::Evicted(room, evicted) => self.session.handle_evicted(&room, *evicted, now),
                 Letter::Volatile(frame) => self.session.handle_volatile(&frame),
                 Letter::Order(order) => match *order {
                     Order::Close { code, reason } => self.session.close(code, &reason, now),
@@ -288,7 +290,12 @@ impl Driver {
             resumed = resumed.is_some(),
             "a session is welcomed"
         );
-        self.caller = Some(Caller { session: self.key, user: user.clone(), mailbox: Arc::clone(&self.mailbox) });
+        self.caller = Some(Caller {
+            session: self.key,
+            user: user.clone(),
+            entitlements: identity.entitlements.into(),
+            mailbox: Arc::clone(&self.mailbox),
+        });
         Ok(Admitted {
             session_id: hex(&id),
             resume_token: self.node.resume.seal(id, &user, now.as_millis()),
@@ -301,6 +308,9 @@ impl Driver {
     fn refresh(&mut self, ticket: Ticket, token: &str, now: Timestamp) {
         let refreshed = self.verify(token, now).and_then(|identity| {
             if self.session.user() == Some(&identity.user) {
+                if let Some(caller) = &mut self.caller {
+                    caller.entitlements = identity.entitlements.into();
+                }
                 Ok(Timestamp::from_millis(identity.expires_ms))
             } else {
                 Err("the token is another user's".to_owned())
@@ -317,7 +327,7 @@ impl Driver {
     /// Gives the link what it can take, in the order of the lanes' priority.
     fn poll_write(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
         let meters = self.node.meters.of(self.transport);
-        let mut written = 0;
+        let (mut written, mut acknowledged) = (0, false);
         while written < TURN {
             let (link, session) = (&mut self.link, &mut self.session);
             let Some(lane) = session.next_lane(|lane| link.poll_ready(cx, lane).is_ready()) else { break };
@@ -328,9 +338,13 @@ impl Driver {
                 meters.delivered_by_stream.increment(1);
             }
             link.start_send(lane, &frame);
+            acknowledged |= frame.is_acknowledgement();
             written += 1;
         }
-        let _flushed = self.link.poll_flush(cx);
+        let flushed = self.link.poll_flush(cx);
+        if acknowledged && flushed.is_ready() {
+            crash::point("after_acknowledgement");
+        }
         if written > 0 {
             self.session.handle_written(now);
         }

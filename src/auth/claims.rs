@@ -6,6 +6,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use veza_proto::UserId;
+use veza_proto::limits::ENTITLEMENT_BYTES_MAX;
 
 use super::{AuthError, Identity, Rejected};
 use crate::config::TokenAlgorithm;
@@ -14,6 +15,8 @@ use crate::config::TokenAlgorithm;
 const SKEW_MS: u64 = 60_000;
 /// A `jti`, bytes: revocation remembers it.
 const TOKEN_ID_BYTES_MAX: usize = 128;
+/// Entitlements of one token.
+const ENTITLEMENTS_MAX: usize = 64;
 const TTL_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What a token must say, whatever its key.
@@ -40,6 +43,8 @@ struct Claims {
     nbf: Option<f64>,
     iat: Option<f64>,
     jti: Option<String>,
+    #[serde(default)]
+    entitlements: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -51,6 +56,8 @@ struct Issued<'a> {
     nbf: u64,
     exp: u64,
     jti: String,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    entitlements: &'a [String],
 }
 
 impl Rules {
@@ -90,13 +97,19 @@ impl Rules {
         if claims.jti.as_ref().is_some_and(|id| id.len() > TOKEN_ID_BYTES_MAX) {
             return Err(Rejected::Invalid("jti is too long"));
         }
-        let identity = Identity { user, expires_ms, token_id: claims.jti };
+        let count = claims.entitlements.len();
+        if count > ENTITLEMENTS_MAX || claims.entitlements.iter().any(|one| one.len() > ENTITLEMENT_BYTES_MAX) {
+            return Err(Rejected::Invalid("too many or too long entitlements"));
+        }
+        let entitlements = claims.entitlements;
+        let identity = Identity { user, expires_ms, token_id: claims.jti, entitlements };
         Ok(Checked { identity, issued_ms: claims.iat.map(millis) })
     }
 
     pub(super) fn issue(
         &self,
         user: &UserId,
+        entitlements: &[String],
         ttl: Duration,
         now_ms: u64,
         key: &EncodingKey,
@@ -113,6 +126,7 @@ impl Rules {
             nbf: now,
             exp: now + ttl.as_secs(),
             jti: URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>()),
+            entitlements,
         };
         jsonwebtoken::encode(&Header::new(wire(self.algorithm)), &claims, key).map_err(|_| AuthError::Signing)
     }

@@ -87,7 +87,7 @@ mod tests {
 
     fn identity(user: &str, token_id: Option<&str>) -> Identity {
         let user = UserId::parse(user).unwrap();
-        Identity { user, expires_ms: 10_000, token_id: token_id.map(str::to_owned) }
+        Identity { user, expires_ms: 10_000, token_id: token_id.map(str::to_owned), entitlements: Vec::new() }
     }
 
     #[test]

@@ -88,7 +88,10 @@ fn alice() -> UserId {
 #[test]
 fn a_good_token_says_who() {
     let identity = hs256().verify(&token(&claims()), NOW).unwrap();
-    assert_eq!(identity, Identity { user: alice(), expires_ms: NOW + 60_000, token_id: Some("t1".into()) });
+    assert_eq!(
+        identity,
+        Identity { user: alice(), expires_ms: NOW + 60_000, token_id: Some("t1".into()), entitlements: Vec::new() }
+    );
     assert!(hs256().verify(&token(&claims_with("aud", json!(["other", "veza"]))), NOW).is_ok());
     assert_eq!(hs256().verify(&token(&claims_without("jti")), NOW).unwrap().token_id, None);
 }
@@ -208,7 +211,7 @@ fn development_makes_a_key_once_and_issues_with_it() {
     let load = || Auth::load(&settings(TokenAlgorithm::EdDsa), Environment::Development, dir.path()).unwrap();
     let first = load();
     assert!(first.can_issue());
-    let token = first.issue(&alice(), Duration::from_secs(3600), NOW).unwrap();
+    let token = first.issue(&alice(), &[], Duration::from_secs(3600), NOW).unwrap();
     let identity = load().verify(&token, NOW).expect("the same key after a restart");
     assert_eq!((identity.user, identity.expires_ms), (alice(), NOW + 3_600_000));
     assert_ne!(identity.token_id, None);
@@ -228,7 +231,7 @@ fn production_makes_no_key() {
 
 #[test]
 fn lifetimes_at_their_limits_and_past_them() {
-    let issue = |ttl| hs256().issue(&alice(), ttl, NOW);
+    let issue = |ttl| hs256().issue(&alice(), &[], ttl, NOW);
     assert!(matches!(issue(Duration::from_millis(999)), Err(AuthError::Lifetime)));
     assert!(issue(Duration::from_secs(1)).is_ok());
     assert!(issue(Duration::from_secs(365 * 86_400)).is_ok());
@@ -249,10 +252,10 @@ fn a_public_key_checks_what_its_private_key_issued() {
     for (algorithm, (private, public)) in [(TokenAlgorithm::EdDsa, ed), (TokenAlgorithm::Es256, ec)] {
         let issuer = from_file(algorithm, &write_key(dir.path(), "private.pem", &private)).unwrap();
         let checker = from_file(algorithm, &write_key(dir.path(), "public.pem", &public)).unwrap();
-        let token = issuer.issue(&alice(), Duration::from_secs(60), NOW).unwrap();
+        let token = issuer.issue(&alice(), &[], Duration::from_secs(60), NOW).unwrap();
         assert_eq!(checker.verify(&token, NOW).unwrap().user, alice());
         assert!(!checker.can_issue());
-        let refused = checker.issue(&alice(), Duration::from_secs(60), NOW);
+        let refused = checker.issue(&alice(), &[], Duration::from_secs(60), NOW);
         assert!(matches!(refused, Err(AuthError::CannotIssue)));
     }
 }
@@ -297,7 +300,7 @@ fn a_replaced_key_is_taken_over_and_a_broken_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let path = write_key(dir.path(), "key.pem", &Keys::make_ed25519_pem());
     let auth = from_file(TokenAlgorithm::EdDsa, &path).unwrap();
-    let old = auth.issue(&alice(), Duration::from_secs(60), NOW).unwrap();
+    let old = auth.issue(&alice(), &[], Duration::from_secs(60), NOW).unwrap();
     assert!(!auth.reload().unwrap(), "nothing has changed");
 
     write_key(dir.path(), "key.pem", b"half a key");
@@ -307,7 +310,7 @@ fn a_replaced_key_is_taken_over_and_a_broken_one_is_not() {
     write_key(dir.path(), "key.pem", &Keys::make_ed25519_pem());
     assert!(auth.clone().reload().unwrap());
     assert!(auth.verify(&old, NOW).is_err());
-    let new = auth.issue(&alice(), Duration::from_secs(60), NOW).unwrap();
+    let new = auth.issue(&alice(), &[], Duration::from_secs(60), NOW).unwrap();
     assert!(auth.verify(&new, NOW).is_ok());
     assert!(!hs256().reload().unwrap(), "a secret of the environment has no file");
 }
@@ -322,9 +325,9 @@ fn revoked_tokens_and_users_are_refused() {
     assert!(auth.is_revoked(&identity, NOW, NOW), "an open session learns of it");
 
     let auth = hs256();
-    let before = auth.issue(&alice(), Duration::from_secs(3600), NOW).unwrap();
+    let before = auth.issue(&alice(), &[], Duration::from_secs(3600), NOW).unwrap();
     auth.revoke_user(&alice(), NOW + 3_600_000, NOW + 500).unwrap();
-    let after = auth.issue(&alice(), Duration::from_secs(3600), NOW + 1_000).unwrap();
+    let after = auth.issue(&alice(), &[], Duration::from_secs(3600), NOW + 1_000).unwrap();
     assert_eq!(auth.verify(&before, NOW + 1_000), Err(Rejected::Revoked));
     assert!(auth.verify(&after, NOW + 1_000).is_ok());
 }

@@ -11,6 +11,7 @@ use super::{
     Auth, Config, Database, Environment, Limits, Loaded, Monitoring, Network, Performance, Redis, Secret, Tls,
     TlsFiles, TokenAlgorithm,
 };
+use crate::crash::CrashAt;
 
 /// The shortest key for HS256, bytes: the hash's own length (RFC 7518, section 3.2).
 const HS256_KEY_BYTES_MIN: usize = 32;
@@ -45,6 +46,7 @@ impl Reader<'_> {
         let monitoring = self.monitoring();
         let performance = self.performance();
         let limits = self.limits();
+        let crash_at = self.crash_at(environment);
         if let (Some(network), Some(monitoring)) = (&network, &monitoring) {
             self.ports_differ(network, monitoring);
         }
@@ -62,7 +64,30 @@ impl Reader<'_> {
             monitoring: monitoring?,
             performance: performance?,
             limits: limits?,
+            crash_at: crash_at?,
         })
+    }
+
+    fn crash_at(&mut self, environment: Option<Environment>) -> Option<Option<CrashAt>> {
+        const NAME: &str = "VEZA_CRASH_AT";
+        let Some(written) = self.source.get(NAME).map(str::to_owned) else {
+            self.show(NAME, "(none)".into());
+            return Some(None);
+        };
+        if environment == Some(Environment::Production) {
+            self.problem(NAME, Some(&written), "production does not die on purpose");
+            return None;
+        }
+        match CrashAt::parse(&written) {
+            Ok(at) => {
+                self.show(NAME, written);
+                Some(Some(at))
+            }
+            Err(why) => {
+                self.problem(NAME, Some(&written), why);
+                None
+            }
+        }
     }
 
     fn environment(&mut self) -> Option<Environment> {
@@ -230,7 +255,13 @@ impl Reader<'_> {
         }
         let pool_size = self.number("DATABASE_POOL_SIZE");
         let timeout = self.number("DATABASE_TIMEOUT_MS").map(Duration::from_millis);
-        Some(Database { url: Secret::new(url?), pool_size: pool_size?, timeout: timeout? })
+        let allow_weak_durability = self.flag("VEZA_ALLOW_WEAK_DURABILITY");
+        Some(Database {
+            url: Secret::new(url?),
+            pool_size: pool_size?,
+            timeout: timeout?,
+            allow_weak_durability: allow_weak_durability?,
+        })
     }
 
     fn redis(&mut self) -> Option<Redis> {
@@ -309,6 +340,8 @@ impl Reader<'_> {
         let rooms_per_connection = self.number("VEZA_ROOMS_PER_CONNECTION");
         let publish_per_second = self.number("VEZA_PUBLISH_PER_SECOND");
         let publish_burst = self.number("VEZA_PUBLISH_BURST");
+        let user_publish_per_second = self.number("VEZA_USER_PUBLISH_PER_SECOND");
+        let user_publish_burst = self.number("VEZA_USER_PUBLISH_BURST");
         let requests_per_second = self.number("VEZA_REQUESTS_PER_SECOND");
         let drain_grace = self.number("VEZA_DRAIN_GRACE_SECONDS").map(Duration::from_secs);
         Some(Limits {
@@ -317,6 +350,8 @@ impl Reader<'_> {
             rooms_per_connection: rooms_per_connection?,
             publish_per_second: publish_per_second?,
             publish_burst: publish_burst?,
+            user_publish_per_second: user_publish_per_second?,
+            user_publish_burst: user_publish_burst?,
             requests_per_second: requests_per_second?,
             drain_grace: drain_grace?,
         })

@@ -170,14 +170,26 @@ pub const VARIABLES: &[Variable] = &[
         "DATABASE_URL",
         Kind::SecretUrl("sqlite://<file>, or postgresql://[user[:password]@]host[:port]/database"),
         "`sqlite://<VEZA_DATA_DIR>/veza.db`",
-        "The database. `postgresql://` takes effect with clusters; until then the server refuses to start with it.",
+        "The database. PostgreSQL 13 or later; `?sslmode=verify-full&sslrootcert=<file>` for TLS.",
     ),
-    number("DATABASE_POOL_SIZE", (1, 10_000, "connections"), "100", "Connections to the database."),
+    number(
+        "DATABASE_POOL_SIZE",
+        (1, 10_000, "connections"),
+        "100",
+        "Connections that read from the database; SQLite takes at most 8.",
+    ),
     number(
         "DATABASE_TIMEOUT_MS",
         (100, 600_000, "milliseconds"),
         "5000",
         "How long a connection or a statement is waited for.",
+    ),
+    fixed(
+        "VEZA_ALLOW_WEAK_DURABILITY",
+        Kind::Flag,
+        "false",
+        "For development: start although PostgreSQL's `synchronous_commit` or `fsync` is not `on`, so that a power cut \
+         may take what was acknowledged.",
     ),
     later(
         described(
@@ -227,12 +239,33 @@ pub const VARIABLES: &[Variable] = &[
     number("VEZA_ROOMS_PER_CONNECTION", (1, 4096, "rooms"), "128", "Rooms one connection may be subscribed to."),
     number("VEZA_PUBLISH_PER_SECOND", (1, 10_000, "messages"), "20", "Messages a second one connection may publish."),
     number("VEZA_PUBLISH_BURST", (1, 10_000, "messages"), "40", "Messages one connection may publish at once."),
+    number(
+        "VEZA_USER_PUBLISH_PER_SECOND",
+        (1, 100_000, "messages"),
+        "40",
+        "Messages a second one user may publish, over all connections to this node; edits, deletions, reactions and pins \
+         count.",
+    ),
+    number(
+        "VEZA_USER_PUBLISH_BURST",
+        (1, 100_000, "messages"),
+        "80",
+        "Messages one user may publish at once, over all connections to this node.",
+    ),
     number("VEZA_REQUESTS_PER_SECOND", (1, 100_000, "requests"), "100", "Other requests a second from one connection."),
     number(
         "VEZA_DRAIN_GRACE_SECONDS",
         (1, 3600, "seconds"),
         "30",
         "How long a stopping server takes to send its sessions elsewhere.",
+    ),
+    described(
+        "VEZA_CRASH_AT",
+        Kind::Text(
+            "before_commit, in_delete, after_commit, before_fan_out or after_acknowledgement, with :n for the nth time",
+        ),
+        "none",
+        "For tests of durability: the server dies when it passes this point. Production refuses it.",
     ),
 ];
 

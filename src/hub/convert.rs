@@ -1,61 +1,33 @@
-//! Between the store's records, the engine's facts and the protocol's messages.
+//! Between the store's records, the engine's inputs and the protocol's messages.
 
-use veza_engine::room::{Appended, Facts, unavailable};
+use veza_engine::View;
+use veza_engine::ledger::Written;
+use veza_engine::room::{Appended, storage_full, unavailable};
 use veza_proto::RoomId;
-use veza_proto::v1::{Error, ErrorCode, Message, Room};
+use veza_proto::v1::{Error, Message, RoomEvicted, Sanction};
 
-use crate::store::{MessageRecord, RoomRecord, StoreError, WriteError, Written};
+use crate::store::{self, Entry, StoreError, WriteError};
 
-pub(super) fn room(record: RoomRecord) -> Room {
-    Room {
-        id: String::from(&record.id),
-        title: record.title,
-        epoch: record.epoch,
-        head: record.head,
-        members: record.members,
-        created_ms: record.created_ms,
-    }
+/// An entry as it is now.
+pub(super) fn message(entry: Entry) -> Message {
+    entry.row.to_page(entry.reactions)
 }
 
-pub(super) fn facts(record: RoomRecord) -> Facts {
-    Facts {
-        id: record.id,
-        title: record.title,
-        epoch: record.epoch,
-        head: record.head,
-        first_available: record.first_available,
-        members: record.members,
-        created_ms: record.created_ms,
-    }
-}
-
-pub(super) fn message(record: MessageRecord) -> Message {
-    Message {
-        room: String::from(&record.room),
-        epoch: record.epoch,
-        seq: record.seq,
-        cmid: String::from(&record.cmid),
-        author: String::from(&record.author),
-        body: record.body,
-        at_ms: record.at_ms,
+pub(super) fn view(view: View) -> store::View {
+    match view {
+        View::Everything => store::View::Everything,
+        View::Timeline => store::View::Timeline,
+        View::Thread(root) => store::View::Thread(root),
     }
 }
 
 /// What became of an append.
 pub(super) fn appended(room: &RoomId, written: Result<Written, WriteError>) -> Appended {
     match written {
-        Ok(Written::Appended(record)) => Appended::Stored(message(record)),
-        Ok(Written::Duplicate(record)) => Appended::Duplicate(message(record)),
-        Ok(Written::CmidConflict) => Appended::Conflict,
-        Ok(Written::NoSuchRoom) => Appended::NoSuchRoom,
-        Ok(
-            other @ (Written::RoomCreated(_)
-            | Written::RoomExists(_)
-            | Written::MemberAdded { .. }
-            | Written::MemberRemoved { .. }),
-        ) => {
-            unreachable!("{other:?} answers no append to {room}")
-        }
+        Ok(Written::Appended(row)) => Appended::Stored(row.to_live()),
+        Ok(Written::Duplicate { epoch, seq, at_ms }) => Appended::Duplicate { epoch, seq, at_ms },
+        Ok(Written::Refused(refusal)) => Appended::Refused(refusal),
+        Ok(other) => unreachable!("{other:?} answers no append to {room}"),
         Err(WriteError::Store(StoreError::Full(_))) => Appended::StorageFull,
         Err(WriteError::Expired | WriteError::Stopped | WriteError::Store(_)) => Appended::Unavailable,
     }
@@ -63,9 +35,7 @@ pub(super) fn appended(room: &RoomId, written: Result<Written, WriteError>) -> A
 
 pub(super) fn write_error(error: &WriteError) -> Error {
     match error {
-        WriteError::Store(StoreError::Full(_)) => {
-            Error::temporary(ErrorCode::StorageFull, "the store is full: nothing was stored", 30_000)
-        }
+        WriteError::Store(StoreError::Full(_)) => storage_full(),
         WriteError::Expired | WriteError::Stopped | WriteError::Store(_) => unavailable(),
     }
 }
@@ -74,9 +44,18 @@ pub(super) fn write_error(error: &WriteError) -> Error {
 pub(super) fn outcome(appended: &Appended) -> &'static str {
     match appended {
         Appended::Stored(_) => "stored",
-        Appended::Duplicate(_) => "duplicate",
-        Appended::Conflict => "conflict",
-        Appended::NoSuchRoom => "refused",
+        Appended::Duplicate { .. } => "duplicate",
+        Appended::Refused(veza_engine::ledger::Refusal::CmidConflict) => "conflict",
+        Appended::Refused(_) => "refused",
         Appended::Unavailable | Appended::StorageFull => "unavailable",
+    }
+}
+
+/// The label of an eviction in metrics.
+pub(super) fn sanction(evicted: &RoomEvicted) -> &'static str {
+    match evicted.sanction() {
+        Sanction::Kick => "kick",
+        Sanction::Ban => "ban",
+        Sanction::Unspecified | Sanction::Mute | Sanction::Unmute | Sanction::Unban => "left",
     }
 }

@@ -6,7 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use veza_engine::{Answer, Ticket};
+use veza_engine::room::Delivered;
+use veza_engine::{Answer, Ticket, retracted};
+use veza_proto::v1::RoomEvicted;
 use veza_proto::{CloseCode, Encoded, RoomId};
 
 /// Letters that may wait. Past it a message is replaced by [`Letter::Missed`] and volatile ones are dropped; answers
@@ -36,18 +38,19 @@ pub enum Letter {
     Delivery(Box<Delivery>),
     /// At least one message of this room was dropped.
     Missed(RoomId),
-    Presence(RoomId, Encoded),
+    /// How a room is now.
+    Notice(RoomId, Encoded),
+    /// The session is in this room no more.
+    Evicted(RoomId, Box<RoomEvicted>),
     Volatile(Encoded),
     Order(Box<Order>),
 }
 
-/// A committed message on its way.
+/// A committed entry on its way.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     pub room: RoomId,
-    pub epoch: u64,
-    pub seq: u64,
-    pub frame: Encoded,
+    pub entry: Delivered,
     pub committed: Instant,
 }
 
@@ -56,6 +59,20 @@ pub struct Delivery {
 pub enum Order {
     Close { code: CloseCode, reason: String },
     Drain { after: Duration },
+}
+
+impl State {
+    /// What a deletion deletes and the session has not taken yet is let go without its content.
+    fn take_back(&mut self, deletion: &Delivery, target: u64) {
+        for letter in &mut self.letters {
+            if let Letter::Delivery(waiting) = letter
+                && waiting.room == deletion.room
+                && let Some(frame) = retracted(&waiting.entry.frame, target, &deletion.entry.frame)
+            {
+                waiting.entry.frame = frame;
+            }
+        }
+    }
 }
 
 impl Mailbox {
@@ -67,9 +84,17 @@ impl Mailbox {
         self.post(Letter::Order(Box::new(order)));
     }
 
+    /// The session is in the room no more: never dropped.
+    pub fn evict(&self, room: &RoomId, evicted: RoomEvicted) {
+        self.post(Letter::Evicted(room.clone(), Box::new(evicted)));
+    }
+
     /// A room's message; when the box is full the room is marked missed, once.
     pub fn deliver(&self, delivery: &Delivery) {
         let mut state = self.lock();
+        if let Some(target) = delivery.entry.retracts {
+            state.take_back(delivery, target);
+        }
         if state.letters.len() < LETTERS_MAX {
             state.letters.push_back(Letter::Delivery(Box::new(delivery.clone())));
         } else if !state.missed.contains(&delivery.room) {
@@ -146,11 +171,36 @@ fn wake(mut state: MutexGuard<'_, State>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use veza_proto::v1::{Pong, reply};
+    use veza_proto::v1::{Deletion, Message, MessageDelivered, Pong, message::Change, push, reply};
 
     fn delivery(room: &str, seq: u64) -> Delivery {
         let frame = Encoded::reply(0, reply::Result::Pong(Pong::default()));
-        Delivery { room: RoomId::parse(room).unwrap(), epoch: 1, seq, frame, committed: Instant::now() }
+        let entry = Delivered { epoch: 1, seq, frame, retracts: None };
+        Delivery { room: RoomId::parse(room).unwrap(), entry, committed: Instant::now() }
+    }
+
+    #[test]
+    fn what_is_deleted_before_it_is_taken_is_taken_empty() {
+        let said = |seq, change| {
+            let message = Message { seq, body: "secret".into(), change, ..Message::default() };
+            Encoded::push(push::Event::Message(MessageDelivered { message: Some(message) }))
+        };
+        let entry = |seq, frame, retracts| Delivery {
+            room: RoomId::parse("lobby").unwrap(),
+            entry: Delivered { epoch: 1, seq, frame, retracts },
+            committed: Instant::now(),
+        };
+        let mailbox = Mailbox::default();
+        mailbox.deliver(&entry(1, said(1, None), None));
+        mailbox.deliver(&entry(2, said(2, None), None));
+        let deletion = Some(Change::Deletion(Deletion { target: 1 }));
+        mailbox.deliver(&entry(3, said(3, deletion), Some(1)));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut secrets = Vec::new();
+        while let Poll::Ready(Letter::Delivery(taken)) = mailbox.poll_next(&mut cx) {
+            secrets.push(format!("{:?}", taken.entry.frame).contains("body: \"secret\""));
+        }
+        assert_eq!(secrets, [false, true, true], "the deletion itself carries no body in truth");
     }
 
     #[test]
@@ -164,7 +214,7 @@ mod tests {
             mailbox.deliver(&delivery("lobby", 5_000 + seq));
             mailbox.deliver(&delivery("other", seq));
         }
-        mailbox.whisper(Letter::Volatile(delivery("lobby", 0).frame));
+        mailbox.whisper(Letter::Volatile(delivery("lobby", 0).entry.frame));
         mailbox.order(Order::Drain { after: Duration::ZERO });
         let (mut delivered, mut missed, mut orders) = (0, Vec::new(), 0);
         while let Poll::Ready(letter) = mailbox.poll_next(&mut cx) {
@@ -172,7 +222,9 @@ mod tests {
                 Letter::Delivery(_) => delivered += 1,
                 Letter::Missed(room) => missed.push(room.as_str().to_owned()),
                 Letter::Order(_) => orders += 1,
-                Letter::Answer(_) | Letter::Presence(..) | Letter::Volatile(_) => panic!("{letter:?}"),
+                Letter::Answer(_) | Letter::Notice(..) | Letter::Evicted(..) | Letter::Volatile(_) => {
+                    panic!("{letter:?}")
+                }
             }
         }
         assert_eq!((delivered, orders), (LETTERS_MAX, 1));

@@ -7,6 +7,7 @@ use super::mailbox::Letter;
 use super::*;
 use crate::bus::MemoryBus;
 use crate::store::{MemoryStore, Writer};
+use veza_engine::ledger::Content;
 use veza_proto::Cmid;
 
 struct Nodes {
@@ -25,12 +26,14 @@ impl Nodes {
         let (writer, handle) = Writer::new(Arc::clone(&self.store), Duration::from_secs(5));
         self.tasks.spawn("writer", writer.run(self.tasks.token()));
         let bus: Arc<dyn Bus> = self.bus.clone();
-        Hub::start(Arc::clone(&self.store), handle, bus, 2, Clock::start(), &self.tasks)
+        let rate = UserRate { per_second: 1_000, burst: 1_000 };
+        Hub::start(Arc::clone(&self.store), handle, bus, 2, rate, Clock::start(), &self.tasks)
     }
 
     fn caller(&mut self, user: &str) -> Caller {
         self.next += 1;
-        Caller { session: SessionKey(self.next), user: UserId::parse(user).unwrap(), mailbox: Arc::default() }
+        let (session, user) = (SessionKey(self.next), UserId::parse(user).unwrap());
+        Caller { session, user, entitlements: Arc::default(), mailbox: Arc::default() }
     }
 }
 
@@ -58,20 +61,20 @@ async fn answer(caller: &Caller) -> Answer {
 async fn delivered(caller: &Caller) -> u64 {
     loop {
         if let Letter::Delivery(delivery) = letter(caller).await {
-            return delivery.seq;
+            return delivery.entry.seq;
         }
     }
 }
 
 async fn joined(hub: &Hub, caller: &Caller) -> veza_engine::Joined {
-    hub.ask(caller, ticket(), Ask::Join { room: lobby() });
+    hub.ask(caller, ticket(), Ask::Join { room: lobby(), invite: None });
     let answer = answer(caller).await;
     let Answer::Joined(joined) = answer else { panic!("{answer:?}") };
     *joined
 }
 
 fn publish(hub: &Hub, caller: &Caller, cmid: &str) {
-    let publish = Ask::Publish { room: lobby(), cmid: Cmid::parse(cmid).unwrap(), body: "hello".into() };
+    let publish = Ask::Append { room: lobby(), cmid: Cmid::parse(cmid).unwrap(), content: Content::text("hello") };
     hub.ask(caller, ticket(), publish);
 }
 
@@ -80,7 +83,7 @@ async fn what_one_node_commits_reaches_the_other_in_sequence() {
     let mut nodes = Nodes::new();
     let (one, two) = (nodes.hub(), nodes.hub());
     let (alice, bob) = (nodes.caller("alice"), nodes.caller("bob"));
-    one.ensure_room(lobby(), "Lobby", UserId::parse("veza").unwrap()).await.unwrap();
+    one.ensure_room(lobby(), "Lobby").await.unwrap();
     joined(&one, &alice).await;
     joined(&two, &bob).await;
     for n in 0..50 {
@@ -98,10 +101,10 @@ async fn what_one_node_commits_reaches_the_other_in_sequence() {
 async fn a_session_that_ends_while_it_joins_leaves_nothing_behind() {
     let mut nodes = Nodes::new();
     let hub = nodes.hub();
-    hub.ensure_room(lobby(), "Lobby", UserId::parse("veza").unwrap()).await.unwrap();
+    hub.ensure_room(lobby(), "Lobby").await.unwrap();
     for _ in 0..20 {
         let ghost = nodes.caller("ghost");
-        hub.ask(&ghost, ticket(), Ask::Join { room: lobby() });
+        hub.ask(&ghost, ticket(), Ask::Join { room: lobby(), invite: None });
         hub.forget(ghost.session, &ghost.mailbox, [lobby()].iter());
     }
     let alice = nodes.caller("alice");
@@ -112,9 +115,9 @@ async fn a_session_that_ends_while_it_joins_leaves_nothing_behind() {
 async fn join_and_leave_in_one_breath_end_outside() {
     let mut nodes = Nodes::new();
     let hub = nodes.hub();
-    hub.ensure_room(lobby(), "Lobby", UserId::parse("veza").unwrap()).await.unwrap();
+    hub.ensure_room(lobby(), "Lobby").await.unwrap();
     let bob = nodes.caller("bob");
-    hub.ask(&bob, ticket(), Ask::Join { room: lobby() });
+    hub.ask(&bob, ticket(), Ask::Join { room: lobby(), invite: None });
     hub.ask(&bob, ticket(), Ask::Leave { room: lobby() });
     assert!(matches!(answer(&bob).await, Answer::Joined(_)));
     assert_eq!(answer(&bob).await, Answer::Left);
@@ -126,7 +129,7 @@ async fn join_and_leave_in_one_breath_end_outside() {
 async fn a_room_that_others_moved_on_is_told_at_its_real_end() {
     let mut nodes = Nodes::new();
     let hub = nodes.hub();
-    hub.ensure_room(lobby(), "Lobby", UserId::parse("veza").unwrap()).await.unwrap();
+    hub.ensure_room(lobby(), "Lobby").await.unwrap();
     let alice = nodes.caller("alice");
     joined(&hub, &alice).await;
     // Another node commits, and its announcements are lost.
@@ -134,10 +137,12 @@ async fn a_room_that_others_moved_on_is_told_at_its_real_end() {
         room: lobby(),
         author: UserId::parse("zoe").unwrap(),
         cmid: Cmid::parse(&format!("z{n}")).unwrap(),
-        body: "elsewhere".into(),
+        content: Content::text("elsewhere"),
         at_ms: n,
     };
-    nodes.store.commit(&[append(1), append(2)]).await.unwrap();
+    let (user, entitlements) = (UserId::parse("zoe").unwrap(), Vec::new());
+    let join = Write::Join { room: lobby(), user, invite: None, entitlements, at_ms: 1 };
+    nodes.store.commit(&[join, append(1), append(2)]).await.unwrap();
     let bob = nodes.caller("bob");
     assert_eq!(joined(&hub, &bob).await.room.head, 2);
     // Whoever was there gets them too, by the read that heals the room.

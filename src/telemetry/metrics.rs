@@ -76,12 +76,15 @@ declare! {
     histogram delivery_queue_seconds() "From the commit to the receiving session's lanes.";
     counter deliveries_total(path) "Messages pushed to clients: stream (replays among them), datagram.";
     counter typing_total() "Typing events passed on.";
+    counter user_rate_refused_total() "Publishes refused because their user, over all connections, was too fast.";
+    counter evicted_total(sanction) "Sessions put out of a room because the membership ended: kick, ban, left.";
+    counter expired_total() "Bites that retention took of rooms.";
     gauge rooms_loaded() "Rooms in memory on this node.";
     gauge subscriptions() "Sessions subscribed to rooms on this node, counted per room.";
 
-    counter commits_total(outcome) "Batches committed by the writer: ok, unavailable, full, damaged.";
+    counter commits_total(outcome) "Batches committed by the writer: ok, unavailable, conflict, full, damaged.";
     histogram commit_seconds() "One durable commit, from begin to synced.";
-    counter committed_writes_total(kind) "Writes inside committed batches: append, create_room, add_member, remove_member.";
+    counter committed_writes_total(kind) "Writes inside committed batches: append, edit, delete, react, pin, mark, expire, join, leave, set_role, moderate, invite, revoke_invite, create_room, open_direct, update_room.";
     gauge commit_queue() "Writes waiting for the writer.";
     counter store_reads_total(kind, outcome) "Reads from the store.";
     histogram store_read_seconds(kind) "One read from the store.";

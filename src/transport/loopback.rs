@@ -128,7 +128,12 @@ fn configuration(data: &std::path::Path) -> config::Config {
             issuer: "veza".into(),
             audience: "veza".into(),
         },
-        database: config::Database { url: secret(), pool_size: 1, timeout: Duration::from_secs(1) },
+        database: config::Database {
+            url: secret(),
+            pool_size: 1,
+            timeout: Duration::from_secs(1),
+            allow_weak_durability: false,
+        },
         redis: config::Redis { url: None, pool_size: 1, ttl: Duration::from_secs(1) },
         monitoring: config::Monitoring { prometheus_port: 0, metrics: false, otlp_endpoint: None, tracing: false },
         performance: config::Performance {
@@ -143,9 +148,12 @@ fn configuration(data: &std::path::Path) -> config::Config {
             rooms_per_connection: 128,
             publish_per_second: 20,
             publish_burst: 40,
+            user_publish_per_second: 40,
+            user_publish_burst: 80,
             requests_per_second: 100,
             drain_grace: Duration::from_secs(1),
         },
+        crash_at: None,
     }
 }
 

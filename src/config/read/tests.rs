@@ -46,6 +46,8 @@ fn nothing_set_is_a_working_development_configuration() {
     assert_eq!((config.limits.connections_per_address, config.limits.connections_per_user), (100, 10));
     assert_eq!((config.limits.rooms_per_connection, config.limits.requests_per_second), (128, 100));
     assert_eq!((config.limits.publish_per_second, config.limits.publish_burst), (20, 40));
+    assert_eq!((config.limits.user_publish_per_second, config.limits.user_publish_burst), (40, 80));
+    assert_eq!(config.crash_at, None);
     assert_eq!(config.limits.drain_grace, Duration::from_secs(30));
     assert_eq!(warnings, Vec::<String>::new());
 }
@@ -264,4 +266,13 @@ fn every_default_of_the_table_is_allowed() {
         }
     }
     assert!(!variable("PORT").is_secret() && variable("REDIS_URL").is_secret());
+}
+
+#[test]
+fn a_crash_is_for_development_only() {
+    let loaded = read_pairs(&[("VEZA_CRASH_AT", "after_commit:2")]).unwrap();
+    assert!(loaded.config.crash_at.is_some());
+    assert!(read_pairs(&[("VEZA_CRASH_AT", "somewhere")]).is_err());
+    let problems = read_pairs(&[("VEZA_CRASH_AT", "after_commit"), ("ENVIRONMENT", "production")]).unwrap_err();
+    assert!(problems.to_string().contains("VEZA_CRASH_AT"));
 }
