@@ -1,5 +1,6 @@
 //! `veza chat`: a terminal client, one line a message. Plain text in, plain text out, so that it also works in a pipe.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -8,18 +9,21 @@ use clap::{Args, ValueEnum};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
-use veza_client::proto::v1::{Delivery, ErrorCode, history};
+use veza_client::proto::v1::{JoinRoom, Message};
 use veza_client::{
     Client, Config, EndpointOptions, Endpoints, Error, Event, Events, Preference, Server, ServerError, State,
     TokenSource, Transport, Trust,
 };
 
+mod line;
+mod member;
+mod message;
+mod room;
 mod screen;
 
+use line::{HELP, Line};
 use screen::Screen;
 
-/// Messages shown when a room is entered, and by `/history` without a number.
-const HISTORY: u32 = 20;
 /// Lines that are read before earlier ones are answered.
 const LINES_MAX: usize = 256;
 /// The variable that holds a token; an argument would show it to every process of the machine.
@@ -95,7 +99,8 @@ pub async fn run(args: ChatArgs) -> Result<(), ChatError> {
         screen: Screen { colour },
         asked: FuturesUnordered::new(),
         entering: false,
-        early: Vec::new(),
+        early: VecDeque::new(),
+        shown: 0,
         ended: None,
     };
     chat.run(events, lines()).await
@@ -172,13 +177,15 @@ struct Chat {
     asked: FuturesUnordered<Asked>,
     /// A room is being entered, and these lines are meant for it.
     entering: bool,
-    early: Vec<String>,
+    early: VecDeque<Line>,
+    /// The last message of the room that was shown as it came.
+    shown: u64,
     ended: Option<String>,
 }
 
 impl Chat {
     async fn run(mut self, mut events: Events, mut lines: mpsc::Receiver<String>) -> Result<(), ChatError> {
-        self.enter(self.room.clone());
+        self.enter(JoinRoom { room: self.room.clone(), ..JoinRoom::default() });
         let mut input = true;
         while self.ended.is_none() && (input || !self.asked.is_empty()) {
             tokio::select! {
@@ -188,7 +195,7 @@ impl Chat {
                 },
                 Some(answer) = self.asked.next() => {
                     self.print(&answer.lines)?;
-                    self.entered(answer.entry);
+                    self.entered(answer.entry)?;
                 }
                 line = lines.recv(), if input && self.early.len() + self.asked.len() < LINES_MAX => match line.as_deref().map(Line::read) {
                     Some(Line::Quit) => break,
@@ -207,46 +214,48 @@ impl Chat {
         }
     }
 
-    fn take(&mut self, line: Line<'_>) -> Result<(), ChatError> {
+    fn take(&mut self, line: Line) -> Result<(), ChatError> {
         let (client, room, screen) = (self.client.clone(), self.room.clone(), self.screen);
         match line {
             Line::Nothing | Line::Quit => {}
-            Line::Help => self.print(&[screen.note(HELP)])?,
-            Line::Unknown(word) => self.print(&[screen.note(&format!("no such command: {word}; {HELP}"))])?,
-            Line::Join(id) => self.enter(id.to_owned()),
-            Line::Say(body) if self.entering => self.early.push(body.to_owned()),
-            Line::Say(body) => self.say(body.to_owned()),
-            Line::History(count) => self.ask(async move {
-                let page = client.history(&room, history::Anchor::BeforeSeq(0), count).await?;
-                Ok(page.messages.iter().map(|message| screen.past(message)).collect())
-            }),
-            Line::Rooms => self.ask(async move {
-                let list = client.rooms(false, "").await?;
-                Ok(list.rooms.iter().map(|found| screen.room(found)).collect())
-            }),
-            Line::Ping => self.ask(async move {
-                let trip = client.ping().await?;
-                Ok(vec![screen.note(&format!("{:.1} ms there and back", trip.as_secs_f64() * 1_000.0))])
-            }),
+            Line::Help => {
+                let lines: Vec<_> = HELP.iter().map(|(usage, does)| screen.note(&format!("{usage}  {does}"))).collect();
+                self.print(&lines)?;
+            }
+            Line::Usage(usage) => self.print(&[screen.note(usage)])?,
+            Line::Unknown(word) => self.print(&[screen.note(&format!("no such command: {word}; /help tells them"))])?,
+            Line::Join { room, invite } => self.enter(JoinRoom { room, invite, ..JoinRoom::default() }),
+            Line::Direct(user) => self.enter_direct(user),
+            Line::Say(_) | Line::Message(_) | Line::Room(_) | Line::Member(_) if self.entering => {
+                self.early.push_back(line);
+            }
+            Line::Say(body) => self.ask(async move { client.publish(&room, body).await.map(|_stored| Vec::new()) }),
+            Line::Message(ask) => {
+                let shown = self.shown;
+                self.ask(async move {
+                    if matches!(ask, message::Ask::Unread) && shown > 0 {
+                        client.mark(&room, shown, shown).await?;
+                    }
+                    ask.put(&client, screen, &room).await
+                });
+            }
+            Line::Room(ask) => self.ask(async move { ask.put(&client, screen, &room).await }),
+            Line::Member(ask) => self.ask(async move { ask.put(&client, screen, &room).await }),
         }
         Ok(())
     }
 
-    fn say(&mut self, body: String) {
-        let (client, room) = (self.client.clone(), self.room.clone());
-        self.ask(async move { client.publish(&room, body).await.map(|_stored| Vec::new()) });
-    }
-
-    fn entered(&mut self, entry: Entry) {
+    fn entered(&mut self, entry: Entry) -> Result<(), ChatError> {
         match entry {
-            Entry::NotAsked => return,
-            Entry::Opened(room) => self.room = room,
+            Entry::NotAsked => return Ok(()),
+            Entry::Opened(room) => (self.room, self.shown) = (room, 0),
             Entry::Refused => {}
         }
         self.entering = false;
-        for body in std::mem::take(&mut self.early) {
-            self.say(body);
+        for line in std::mem::take(&mut self.early) {
+            self.take(line)?;
         }
+        Ok(())
     }
 
     fn ask(&mut self, question: impl Future<Output = Result<Vec<String>, Error>> + Send + 'static) {
@@ -258,12 +267,30 @@ impl Chat {
     }
 
     /// Joins a room, made if there is none, and shows its last messages.
-    fn enter(&mut self, id: String) {
+    fn enter(&mut self, join: JoinRoom) {
+        self.enter_by(std::future::ready(Ok(join)));
+    }
+
+    /// Enters the room of two, made if there is none.
+    fn enter_direct(&mut self, user: String) {
+        let client = self.client.clone();
+        self.enter_by(async move {
+            let room = client.open_direct(&user).await?;
+            Ok(JoinRoom { room: room.id, ..JoinRoom::default() })
+        });
+    }
+
+    fn enter_by(&mut self, join: impl Future<Output = Result<JoinRoom, Error>> + Send + 'static) {
         let (client, screen) = (self.client.clone(), self.screen);
         self.entering = true;
         self.asked.push(Box::pin(async move {
-            match enter(&client, screen, &id).await {
-                Ok(lines) => Answer { lines, entry: Entry::Opened(id) },
+            let entered = async {
+                let join = join.await?;
+                let lines = room::enter(&client, screen, &join).await?;
+                Ok::<_, Error>((lines, join.room))
+            };
+            match entered.await {
+                Ok((lines, id)) => Answer { lines, entry: Entry::Opened(id) },
                 Err(error) => Answer { lines: vec![screen.warning(&error.to_string())], entry: Entry::Refused },
             }
         }));
@@ -272,17 +299,19 @@ impl Chat {
     fn show(&mut self, event: Event) -> Result<(), ChatError> {
         let screen = self.screen;
         let line = match event {
-            Event::Message(message) => screen.message(&message),
+            Event::Message(message) => self.line(&message),
             Event::Gap(hole) => screen.note(&format!(
                 "{}: messages {} to {} are missing here; /history may have them",
                 hole.room, hole.from, hole.to
             )),
             Event::Left { room, error } => screen.warning(&format!("{room} is gone: {}", error.message)),
+            Event::Evicted(evicted) => screen.evicted(&evicted),
             Event::Presence(presence) => match screen.presence(&presence) {
                 Some(line) => line,
                 None => return Ok(()),
             },
-            Event::Typing(_) | Event::Resumed { .. } => return Ok(()),
+            // What changed in a room its log tells as well.
+            Event::Typing(_) | Event::Receipts(_) | Event::RoomChanged(_) | Event::Resumed { .. } => return Ok(()),
             Event::State(State::Connecting) => return Ok(()),
             Event::State(State::Connected { transport, user, .. }) => {
                 screen.note(&format!("connected as {user} by {}", transport.label()))
@@ -298,6 +327,16 @@ impl Chat {
         self.print(&[line])
     }
 
+    /// A message of another room says which.
+    fn line(&mut self, message: &Message) -> String {
+        let line = self.screen.message(message);
+        if message.room == self.room {
+            self.shown = message.seq;
+            return line;
+        }
+        format!("{}: {line}", screen::plain(&message.room))
+    }
+
     fn print(&self, lines: &[String]) -> Result<(), ChatError> {
         let mut out = std::io::stdout().lock();
         for line in lines {
@@ -307,82 +346,9 @@ impl Chat {
     }
 }
 
-async fn enter(client: &Client, screen: Screen, id: &str) -> Result<Vec<String>, Error> {
-    let joined = match client.join(id, Delivery::Fast).await {
-        Err(error) if error.is(ErrorCode::NotFound) => {
-            client.create_room(id, id).await?;
-            client.join(id, Delivery::Fast).await?
-        }
-        answer => answer?,
-    };
-    let head = joined.room.as_ref().map_or(0, |room| room.head);
-    let mut lines = Vec::new();
-    if head > 0 {
-        // What comes after the head is delivered; this page ends before it.
-        let page = client.history(id, history::Anchor::BeforeSeq(head + 1), HISTORY).await?;
-        lines.extend(page.messages.iter().map(|message| screen.past(message)));
-    }
-    let present = joined.present.join(", ");
-    lines.push(screen.note(&format!("in {id} with {} ({present})", joined.present_total)));
-    Ok(lines)
-}
-
-const HELP: &str = "/join ROOM, /rooms, /history [N], /ping, /quit; every other line is said in the room";
-
-/// A line of input.
-#[derive(Debug, PartialEq, Eq)]
-enum Line<'a> {
-    Nothing,
-    Say(&'a str),
-    Join(&'a str),
-    History(u32),
-    Rooms,
-    Ping,
-    Help,
-    Quit,
-    Unknown(&'a str),
-}
-
-impl<'a> Line<'a> {
-    /// A line that begins with two slashes says one.
-    fn read(line: &'a str) -> Self {
-        let line = line.trim();
-        let Some(command) = line.strip_prefix('/').filter(|rest| !rest.starts_with('/')) else {
-            let body = line.strip_prefix('/').unwrap_or(line);
-            return if body.is_empty() { Line::Nothing } else { Line::Say(body) };
-        };
-        let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
-        match (word, rest.trim()) {
-            ("join", "") => Line::Help,
-            ("join", room) => Line::Join(room),
-            ("history", "") => Line::History(HISTORY),
-            ("history", count) => count.parse().map_or(Line::Help, Line::History),
-            ("rooms", _) => Line::Rooms,
-            ("ping", _) => Line::Ping,
-            ("help", _) => Line::Help,
-            ("quit" | "q", _) => Line::Quit,
-            _ => Line::Unknown(word),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_are_commands_or_words() {
-        assert_eq!(Line::read("  hello there "), Line::Say("hello there"));
-        assert_eq!(Line::read(""), Line::Nothing);
-        assert_eq!(Line::read("//shrug"), Line::Say("/shrug"));
-        assert_eq!(Line::read("/join two"), Line::Join("two"));
-        assert_eq!(Line::read("/join"), Line::Help);
-        assert_eq!(Line::read("/history"), Line::History(HISTORY));
-        assert_eq!(Line::read("/history 5"), Line::History(5));
-        assert_eq!(Line::read("/history many"), Line::Help);
-        assert_eq!(Line::read("/quit"), Line::Quit);
-        assert_eq!(Line::read("/fly"), Line::Unknown("fly"));
-    }
 
     #[test]
     fn arguments_are_well_formed() {

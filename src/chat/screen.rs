@@ -1,6 +1,12 @@
 //! What lines look like. Everything that comes from others passes [`plain`].
 
-use veza_client::proto::v1::{Message, PresenceChanged, Room};
+use veza_client::proto::v1::{
+    AuditEntry, Membership, Message, PresenceChanged, PresenceState, Revision, Role, Room, RoomEvicted, Sanction,
+    SystemKind, SystemNote, UserStatus, message::Change,
+};
+
+/// Until somebody lifts it: JSON's largest whole number, which no time reaches.
+const FOR_GOOD_MS: u64 = (1 << 53) - 1;
 
 const DIM: &str = "2";
 const WARN: &str = "33";
@@ -13,17 +19,81 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// `12:03 alice: text`, with the time in UTC.
+    /// `12:03 #7 alice: text`, with the time in UTC; for a change `12:03 alice edited #7: text`.
     pub(super) fn message(self, message: &Message) -> String {
         let author = plain(&message.author);
         let author = self.paint(AUTHORS[colour_of(&author)], &author);
-        format!("{} {author}: {}", self.paint(DIM, &clock(message.at_ms)), plain(&message.body))
+        let what = match &message.change {
+            None => format!("{author}: {}", content(message)),
+            Some(change) => format!("{author} {}", happened(change)),
+        };
+        let seq = if message.change.is_none() { format!(" #{}", message.seq) } else { String::new() };
+        format!("{} {what}", self.paint(DIM, &format!("{}{seq}", clock(message.at_ms))))
     }
 
-    /// A message of the history, apart from those that come now.
+    /// A message of the history as it is now, apart from those that come now.
     pub(super) fn past(self, message: &Message) -> String {
-        let line = format!("{} {}: {}", clock(message.at_ms), plain(&message.author), plain(&message.body));
+        let author = plain(&message.author);
+        let line = match &message.change {
+            Some(change) => format!("{} {author} {}", clock(message.at_ms), happened(change)),
+            None => {
+                format!("{} #{} {author}: {}{}", clock(message.at_ms), message.seq, content(message), became(message))
+            }
+        };
         self.paint(DIM, &line)
+    }
+
+    pub(super) fn revision(self, revision: &Revision) -> String {
+        let line = format!("{} {}. {}", clock(revision.at_ms), revision.revision + 1, plain(&revision.body));
+        self.paint(DIM, &line)
+    }
+
+    pub(super) fn person(self, user: &str, status: Option<&UserStatus>) -> String {
+        match status {
+            None => plain(user),
+            Some(status) => format!("{}  {}", plain(user), state(status)),
+        }
+    }
+
+    pub(super) fn member(self, member: &Membership) -> String {
+        let mut line = format!("{}  {}", plain(&member.user), role(member.role()));
+        for (what, until_ms) in [("muted", member.muted_until_ms), ("banned", member.banned_until_ms)] {
+            if until_ms > 0 {
+                line += &format!(", {what} {}", until(until_ms));
+            }
+        }
+        if !member.reason.is_empty() {
+            line += &format!(" ({})", plain(&member.reason));
+        }
+        line
+    }
+
+    pub(super) fn audit(self, entry: &AuditEntry) -> String {
+        let mut line = format!("{} {} {}", clock(entry.at_ms), plain(&entry.actor), plain(&entry.action));
+        if !entry.user.is_empty() {
+            line += &format!(" {}", plain(&entry.user));
+        }
+        if entry.seq > 0 {
+            line += &format!(" #{}", entry.seq);
+        }
+        for more in [&entry.detail, &entry.reason] {
+            if !more.is_empty() {
+                line += &format!(" ({})", plain(more));
+            }
+        }
+        line
+    }
+
+    pub(super) fn evicted(self, evicted: &RoomEvicted) -> String {
+        let what = match evicted.sanction() {
+            Sanction::Ban => format!("you are banned from {} {}", evicted.room, until(evicted.until_ms)),
+            Sanction::Kick => format!("you were removed from {}", evicted.room),
+            Sanction::Unspecified | Sanction::Mute | Sanction::Unmute | Sanction::Unban => {
+                format!("you left {} from somewhere else", evicted.room)
+            }
+        };
+        let why = if evicted.reason.is_empty() { String::new() } else { format!(": {}", evicted.reason) };
+        self.warning(&format!("{what}{why}"))
     }
 
     pub(super) fn room(self, room: &Room) -> String {
@@ -32,12 +102,18 @@ impl Screen {
 
     pub(super) fn presence(self, presence: &PresenceChanged) -> Option<String> {
         let names = |names: &[String]| plain(&names.join(", "));
-        let what = match (presence.joined.as_slice(), presence.left.as_slice()) {
-            ([], []) => return None,
-            (joined, []) => format!("{} came", names(joined)),
-            ([], left) => format!("{} left", names(left)),
-            (joined, left) => format!("{} came, {} left", names(joined), names(left)),
-        };
+        let mut what = Vec::new();
+        if !presence.joined.is_empty() {
+            what.push(format!("{} came", names(&presence.joined)));
+        }
+        if !presence.left.is_empty() {
+            what.push(format!("{} left", names(&presence.left)));
+        }
+        what.extend(presence.statuses.iter().map(|status| format!("{} is {}", plain(&status.user), state(status))));
+        if what.is_empty() {
+            return None;
+        }
+        let what = what.join(", ");
         Some(self.note(&format!("{}: {what}, {} here", plain(&presence.room), presence.present_total)))
     }
 
@@ -51,6 +127,99 @@ impl Screen {
 
     fn paint(self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// What a message says: its text, what it belongs to, and the files it names.
+fn content(message: &Message) -> String {
+    if let Some(deleted) = &message.deleted {
+        return format!("(deleted by {})", plain(&deleted.by));
+    }
+    let mut text = String::new();
+    if message.thread > 0 {
+        text += &format!("[thread #{}] ", message.thread);
+    }
+    if message.reply_to > 0 {
+        text += &format!("[to #{}] ", message.reply_to);
+    }
+    text += &plain(&message.body);
+    for file in &message.attachments {
+        text += &format!(" [{} {}]", plain(&file.name), plain(&file.url));
+    }
+    text
+}
+
+/// What has become of a message.
+fn became(message: &Message) -> String {
+    let mut text = String::new();
+    if message.edits > 0 && message.deleted.is_none() {
+        text += " (edited)";
+    }
+    if message.pinned {
+        text += " (pinned)";
+    }
+    for reaction in &message.reactions {
+        text += &format!(" [{} {}]", plain(&reaction.emoji), reaction.count);
+    }
+    if let Some(replies) = message.replies.as_ref().filter(|replies| replies.count > 0) {
+        text += &format!(" [{} in /thread {}]", replies.count, message.seq);
+    }
+    text
+}
+
+fn happened(change: &Change) -> String {
+    match change {
+        Change::Edit(edit) if edit.body.is_empty() => format!("edited #{}", edit.target),
+        Change::Edit(edit) => format!("edited #{}: {}", edit.target, plain(&edit.body)),
+        Change::Deletion(deletion) => format!("deleted #{}", deletion.target),
+        Change::Reaction(reaction) => {
+            let (emoji, target) = (plain(&reaction.emoji), reaction.target);
+            if reaction.removed { format!("took {emoji} back from #{target}") } else { format!("{emoji} #{target}") }
+        }
+        Change::Pin(pin) if pin.removed => format!("unpinned #{}", pin.target),
+        Change::Pin(pin) => format!("pinned #{}", pin.target),
+        Change::System(note) => noted(note),
+    }
+}
+
+fn noted(note: &SystemNote) -> String {
+    let (user, text) = (plain(&note.user), plain(&note.text));
+    match note.kind() {
+        SystemKind::TitleChanged => format!("called the room {text}"),
+        SystemKind::TopicChanged => format!("changed the topic: {text}"),
+        SystemKind::RoleChanged => format!("made {user} {}", role(note.role())),
+        SystemKind::Kicked => format!("removed {user}"),
+        SystemKind::Banned => format!("banned {user} {}", until(note.until_ms)),
+        SystemKind::Unbanned => format!("let {user} in again"),
+        SystemKind::Muted => format!("muted {user} {}", until(note.until_ms)),
+        SystemKind::Unmuted => format!("let {user} speak again"),
+        SystemKind::Archived => "archived the room".into(),
+        SystemKind::Unarchived => "opened the room again".into(),
+        SystemKind::SettingsChanged | SystemKind::Unspecified => "changed the room's settings".into(),
+    }
+}
+
+fn state(status: &UserStatus) -> String {
+    let state = match status.state() {
+        PresenceState::Away => "away",
+        PresenceState::DoNotDisturb => "not to be disturbed",
+        PresenceState::Online | PresenceState::Unspecified => "online",
+    };
+    if status.text.is_empty() { state.to_owned() } else { format!("{state}: {}", plain(&status.text)) }
+}
+
+fn role(role: Role) -> String {
+    role.as_str_name().trim_start_matches("ROLE_").to_lowercase()
+}
+
+/// The end of a mute or a ban.
+fn until(until_ms: u64) -> String {
+    let end = i128::from(until_ms) * 1_000_000;
+    match time::OffsetDateTime::from_unix_timestamp_nanos(end) {
+        Ok(end) if until_ms > 0 && until_ms < FOR_GOOD_MS => {
+            format!("until {} {:02}:{:02} UTC", end.date(), end.hour(), end.minute())
+        }
+        Ok(_) | Err(_) => "until somebody lifts it".into(),
     }
 }
 
@@ -85,16 +254,18 @@ pub(super) fn plain(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use veza_client::proto::v1::{Deletion, Edit, PinChange, Reaction, ReactionChange, ThreadSummary, Tombstone};
+
     use super::*;
 
     fn said(author: &str, body: &str) -> Message {
-        Message { author: author.into(), body: body.into(), at_ms: 43_385_000, ..Message::default() }
+        Message { seq: 7, author: author.into(), body: body.into(), at_ms: 43_385_000, ..Message::default() }
     }
 
     #[test]
     fn a_message_is_one_readable_line() {
         let screen = Screen { colour: false };
-        assert_eq!(screen.message(&said("alice", "text")), "12:03 alice: text");
+        assert_eq!(screen.message(&said("alice", "text")), "12:03 #7 alice: text");
         assert!(Screen { colour: true }.message(&said("alice", "text")).contains("\x1b["));
     }
 
@@ -116,7 +287,42 @@ mod tests {
             joined: vec!["bob".into()],
             left: vec!["carol".into()],
             present_total: 2,
+            statuses: vec![UserStatus { user: "dave".into(), state: PresenceState::Away.into(), text: "lunch".into() }],
         };
-        assert_eq!(screen.presence(&came).unwrap(), "-- lobby: bob came, carol left, 2 here");
+        let line = "-- lobby: bob came, carol left, dave is away: lunch, 2 here";
+        assert_eq!(screen.presence(&came).unwrap(), line);
+    }
+
+    #[test]
+    fn changes_say_whose_message_they_are_about() {
+        let screen = Screen { colour: false };
+        let line = |change| screen.message(&Message { change: Some(change), ..said("alice", "") });
+        let edit = Edit { target: 3, body: "better".into(), ..Edit::default() };
+        assert_eq!(line(Change::Edit(edit)), "12:03 alice edited #3: better");
+        assert_eq!(line(Change::Deletion(Deletion { target: 3 })), "12:03 alice deleted #3");
+        let reaction = ReactionChange { target: 3, emoji: "👍".into(), count: 1, removed: false };
+        assert_eq!(line(Change::Reaction(reaction)), "12:03 alice 👍 #3");
+        assert_eq!(line(Change::Pin(PinChange { target: 3, removed: true })), "12:03 alice unpinned #3");
+        let muted = |until_ms| {
+            let kind = SystemKind::Muted.into();
+            Change::System(SystemNote { kind, user: "bob".into(), until_ms, ..SystemNote::default() })
+        };
+        assert_eq!(line(muted(1_764_000_000_000)), "12:03 alice muted bob until 2025-11-24 16:00 UTC");
+        assert_eq!(line(muted(FOR_GOOD_MS)), "12:03 alice muted bob until somebody lifts it");
+    }
+
+    #[test]
+    fn the_history_shows_messages_as_they_are_now() {
+        let screen = Screen { colour: false };
+        let now = Message {
+            edits: 1,
+            pinned: true,
+            reactions: vec![Reaction { emoji: "👍".into(), count: 2, mine: true }],
+            replies: Some(ThreadSummary { count: 3, ..ThreadSummary::default() }),
+            ..said("alice", "text")
+        };
+        assert_eq!(screen.past(&now), "12:03 #7 alice: text (edited) (pinned) [👍 2] [3 in /thread 7]");
+        let gone = Message { deleted: Some(Tombstone { by: "mod".into(), at_ms: 1 }), edits: 1, ..said("alice", "") };
+        assert_eq!(screen.past(&gone), "12:03 #7 alice: (deleted by mod)");
     }
 }

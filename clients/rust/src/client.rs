@@ -5,22 +5,32 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use veza_proto::v1::client_frame::Command;
-use veza_proto::v1::{
-    CreateRoom, Delivery, History, HistoryPage, LeaveRoom, ListRooms, Ping, Publish, Published, Room, RoomJoined,
-    RoomList, Typing, history, reply,
-};
+use veza_proto::v1::{Delivery, Ping, PresenceState, Published, RoomJoined, SetPresence, Typing, reply};
 
 use crate::connection::{Connection, Options};
+use crate::entry::Entry;
 use crate::error::Error;
 use crate::event::Event;
 use crate::{Endpoints, Target};
 
+/// The answer of the kind that belongs to the question.
+macro_rules! answer {
+    ($result:expr, $kind:ident) => {{
+        let reply::Result::$kind(answer) = $result else { return Err(Error::Unexpected) };
+        answer
+    }};
+}
+
 mod engine;
+mod members;
+mod messages;
 mod opening;
+mod rooms;
+mod status;
 mod subscription;
 
-/// Publishes of one client that wait for their acknowledgement; further callers wait before they queue one.
-const PUBLISHES_MAX: usize = 1024;
+/// Entries of one client that wait for their acknowledgement; further callers wait before they queue one.
+const ENTRIES_MAX: usize = 1024;
 /// Requests and events between the client's owner and its task.
 const REQUESTS: usize = 64;
 const EVENTS: usize = 1024;
@@ -34,7 +44,7 @@ const ASK_TIMES: usize = 5;
 pub struct Client {
     requests: mpsc::Sender<Request>,
     current: watch::Receiver<Current>,
-    publishes: Arc<Semaphore>,
+    entries: Arc<Semaphore>,
 }
 
 /// The receiving end of a client. Read it: when [`Event`]s pile up to a thousand the client waits, and with it the
@@ -99,13 +109,15 @@ enum Current {
     Closed,
 }
 
-type PublishReply = oneshot::Sender<Result<Published, Error>>;
+type EntryReply = oneshot::Sender<Result<Published, Error>>;
 type JoinReply = oneshot::Sender<Result<RoomJoined, Error>>;
+type StatusReply = oneshot::Sender<Result<(), Error>>;
 
 enum Request {
-    Join { room: String, delivery: Delivery, reply: JoinReply },
+    Join { room: String, delivery: Delivery, invite: String, reply: JoinReply },
     Forget { room: String },
-    Publish { publish: Publish, reply: PublishReply },
+    Entry { entry: Entry, reply: EntryReply },
+    Status { presence: SetPresence, reply: StatusReply },
     Close { done: oneshot::Sender<()> },
 }
 
@@ -118,93 +130,32 @@ impl Client {
         let engine = engine::Engine::new(config, received, events, link);
         #[expect(clippy::disallowed_methods, reason = "it ends with the last handle of its client")]
         tokio::spawn(engine.run());
-        (Self { requests, current, publishes: Arc::new(Semaphore::new(PUBLISHES_MAX)) }, receiver)
+        (Self { requests, current, entries: Arc::new(Semaphore::new(ENTRIES_MAX)) }, receiver)
     }
 
-    /// Becomes a member of the room and receives it from here on, across reconnects. Joining again changes nothing but
-    /// tells the room's state.
+    /// Has an entry made in a room's log and waits until it is stored, across reconnects if need be: it is sent again
+    /// under the same cmid, in its order, and the server stores it once. An entry without a cmid is given one.
     ///
     /// # Errors
-    /// [`Error::Refused`] when the server says no, [`Error::Closed`].
-    pub async fn join(&self, room: &str, delivery: Delivery) -> Result<RoomJoined, Error> {
+    /// [`Error::Refused`] when the server will not take it, [`Error::Closed`]. `SLOW_MODE` and `MUTED` come back at once,
+    /// with the time to wait; `RATE_LIMITED` and `UNAVAILABLE` are waited out.
+    pub async fn send(&self, entry: impl Into<Entry>) -> Result<Published, Error> {
+        let entry = entry.into().named();
+        let _permit = self.entries.acquire().await.map_err(|_| Error::Closed)?;
         let (reply, answer) = oneshot::channel();
-        self.request(Request::Join { room: room.to_owned(), delivery, reply }).await?;
+        self.request(Request::Entry { entry, reply }).await?;
         answer.await.unwrap_or(Err(Error::Closed))
     }
 
-    /// Ends the membership.
+    /// How I am, for everybody in my rooms. It is said again on every new link, until another is said.
     ///
     /// # Errors
-    /// As [`Client::join`].
-    pub async fn leave(&self, room: &str) -> Result<(), Error> {
-        self.request(Request::Forget { room: room.to_owned() }).await?;
-        let reply::Result::RoomLeft(_) = self.ask(Command::LeaveRoom(LeaveRoom { room: room.to_owned() })).await?
-        else {
-            return Err(Error::Unexpected);
-        };
-        Ok(())
-    }
-
-    /// Publishes Markdown and waits until it is stored, across reconnects if need be: the server stores it once.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] when the server will never take it, [`Error::Closed`].
-    pub async fn publish(&self, room: &str, body: impl Into<String>) -> Result<Published, Error> {
-        self.publish_as(room, new_cmid(), body).await
-    }
-
-    /// [`Client::publish`] with a message id of one's own, for what was begun by an earlier process.
-    ///
-    /// # Errors
-    /// As [`Client::publish`]; `CMID_CONFLICT` when the id was used with another body.
-    pub async fn publish_as(
-        &self,
-        room: &str,
-        cmid: impl Into<String>,
-        body: impl Into<String>,
-    ) -> Result<Published, Error> {
-        let _permit = self.publishes.acquire().await.map_err(|_| Error::Closed)?;
-        let publish = Publish { room: room.to_owned(), cmid: cmid.into(), body: body.into() };
+    /// [`Error::Refused`] when the text is too long, [`Error::Closed`].
+    pub async fn set_presence(&self, state: PresenceState, text: &str) -> Result<(), Error> {
+        let presence = SetPresence { state: state.into(), text: text.to_owned() };
         let (reply, answer) = oneshot::channel();
-        self.request(Request::Publish { publish, reply }).await?;
+        self.request(Request::Status { presence, reply }).await?;
         answer.await.unwrap_or(Err(Error::Closed))
-    }
-
-    /// One page of a room's history, in ascending order. `limit` 0 is the server's default.
-    ///
-    /// # Errors
-    /// As [`Client::join`].
-    pub async fn history(&self, room: &str, anchor: history::Anchor, limit: u32) -> Result<HistoryPage, Error> {
-        let history = History { room: room.to_owned(), anchor: Some(anchor), limit };
-        let reply::Result::HistoryPage(page) = self.ask(Command::History(history)).await? else {
-            return Err(Error::Unexpected);
-        };
-        Ok(page)
-    }
-
-    /// Creates a room and becomes its member.
-    ///
-    /// # Errors
-    /// As [`Client::join`]; `ALREADY_EXISTS` also when a lost link hid that it was created.
-    pub async fn create_room(&self, room: &str, title: &str) -> Result<Room, Error> {
-        let create = CreateRoom { room: room.to_owned(), title: title.to_owned() };
-        let reply::Result::RoomCreated(created) = self.ask(Command::CreateRoom(create)).await? else {
-            return Err(Error::Unexpected);
-        };
-        created.room.ok_or(Error::Unexpected)
-    }
-
-    /// One page of the rooms; pass `next` of the last page as `after`.
-    ///
-    /// # Errors
-    /// As [`Client::join`].
-    pub async fn rooms(&self, mine: bool, after: &str) -> Result<RoomList, Error> {
-        let reply::Result::RoomList(list) =
-            self.ask(Command::ListRooms(ListRooms { mine, after: after.to_owned(), limit: 0 })).await?
-        else {
-            return Err(Error::Unexpected);
-        };
-        Ok(list)
     }
 
     /// Tells the room that this user types, or stopped. Volatile: lost without a link, and nobody answers.
@@ -222,13 +173,11 @@ impl Client {
     /// As [`Client::join`].
     pub async fn ping(&self) -> Result<std::time::Duration, Error> {
         let asked = std::time::Instant::now();
-        let reply::Result::Pong(_) = self.ask(Command::Ping(Ping { client_time_ms: 0 })).await? else {
-            return Err(Error::Unexpected);
-        };
+        answer!(self.ask(Command::Ping(Ping { client_time_ms: 0 })).await?, Pong);
         Ok(asked.elapsed())
     }
 
-    /// Says bye and ends. Publishes that are not acknowledged answer [`Error::Closed`].
+    /// Says bye and ends. Entries that are not acknowledged answer [`Error::Closed`].
     pub async fn close(self) {
         let (done, closed) = oneshot::channel();
         if self.request(Request::Close { done }).await.is_ok() {
@@ -271,11 +220,6 @@ impl Client {
     async fn request(&self, request: Request) -> Result<(), Error> {
         self.requests.send(request).await.map_err(|_| Error::Closed)
     }
-}
-
-/// A message id that nobody else chooses: 128 random bits.
-pub fn new_cmid() -> String {
-    format!("{:032x}", rand::random::<u128>())
 }
 
 #[cfg(test)]

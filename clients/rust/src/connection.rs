@@ -180,7 +180,7 @@ impl Connection {
     }
 
     async fn ask(&self, command: Command) -> Result<reply::Result, Error> {
-        if let (Command::History(_) | Command::ListRooms(_), Some(bulk)) = (&command, &self.shared.bulk) {
+        if let Some(bulk) = self.shared.bulk.as_ref().filter(|_| is_bulk(&command)) {
             let answer = bulk.ask(&ClientFrame { id: HELLO_ID, command: Some(command) }).await.map_err(Error::Ended)?;
             return match answer.frame {
                 Some(server_frame::Frame::Reply(reply)) => result_of(reply),
@@ -221,10 +221,32 @@ impl Pushes {
     }
 }
 
-/// Publishes and repairs share the chat lane with the deliveries they belong to; the rest is control.
+/// What opens a stream of its own where the link has streams: histories, searches and lists.
+fn is_bulk(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::History(_)
+            | Command::Search(_)
+            | Command::ListRooms(_)
+            | Command::ListMembers(_)
+            | Command::ListInvites(_)
+            | Command::ListUnread(_)
+            | Command::ListRevisions(_)
+            | Command::ListReactions(_)
+            | Command::ListPins(_)
+            | Command::ListAudit(_)
+    )
+}
+
+/// What makes entries of a log, and repairs, share the chat lane with the deliveries they belong to; the rest is control.
 fn lane_of(command: &Command) -> Lane {
     match command {
-        Command::Publish(_) | Command::Repair(_) => Lane::Chat,
+        Command::Publish(_)
+        | Command::EditMessage(_)
+        | Command::DeleteMessage(_)
+        | Command::React(_)
+        | Command::Pin(_)
+        | Command::Repair(_) => Lane::Chat,
         Command::Typing(_) => Lane::Datagram,
         Command::Hello(_)
         | Command::RefreshToken(_)
@@ -234,7 +256,23 @@ fn lane_of(command: &Command) -> Lane {
         | Command::JoinRoom(_)
         | Command::LeaveRoom(_)
         | Command::ListRooms(_)
+        | Command::OpenDirect(_)
+        | Command::UpdateRoom(_)
+        | Command::ListMembers(_)
+        | Command::SetRole(_)
+        | Command::Moderate(_)
+        | Command::CreateInvite(_)
+        | Command::ListInvites(_)
+        | Command::RevokeInvite(_)
+        | Command::Mark(_)
+        | Command::SetPresence(_)
         | Command::History(_)
+        | Command::Search(_)
+        | Command::ListUnread(_)
+        | Command::ListRevisions(_)
+        | Command::ListReactions(_)
+        | Command::ListPins(_)
+        | Command::ListAudit(_)
         | Command::Unsubscribe(_) => Lane::Control,
     }
 }

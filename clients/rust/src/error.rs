@@ -59,6 +59,13 @@ impl Error {
     }
 }
 
+/// Whether the same command may be sent again by itself. What a room says of a person (too soon, muted, banned) may end
+/// one day too, but whether to say it then is the person's to decide.
+pub(crate) fn passes_by_itself(refused: &v1::Error) -> bool {
+    let personal = matches!(refused.code(), ErrorCode::SlowMode | ErrorCode::Muted | ErrorCode::Banned);
+    refused.temporary && !personal
+}
+
 fn code_name(error: &v1::Error) -> &'static str {
     error.code().as_str_name().trim_start_matches("ERROR_CODE_")
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use veza_proto::CloseCode;
-use veza_proto::v1::{self, Message, PresenceChanged, TypingChanged, Verdict};
+use veza_proto::v1::{self, Message, PresenceChanged, ReceiptsChanged, Room, RoomEvicted, TypingChanged, Verdict};
 
 use crate::Transport;
 use crate::room::Hole;
@@ -10,7 +10,8 @@ use crate::room::Hole;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     State(State),
-    /// In order of its room, exactly once per room, epoch and sequence number.
+    /// An entry of a room's log: a message, a change of one (`Message.change`) or a note. In order of its room, exactly
+    /// once per room, epoch and sequence number. [`crate::room::Timeline`] makes what is to be shown out of them.
     Message(Message),
     /// Messages that will not follow; [`crate::Client::history`] may have them.
     Gap(Hole),
@@ -19,12 +20,19 @@ pub enum Event {
         room: String,
         verdict: Verdict,
     },
-    /// The server took the room away from this client.
+    /// A joined room was not to be had again on a new link.
     Left {
         room: String,
         error: v1::Error,
     },
+    /// Kicked, banned, or left from another device: nothing more of this room follows.
+    Evicted(RoomEvicted),
+    /// What the room is like now. One with a lower `revision` than was seen before is older.
+    RoomChanged(Room),
+    /// Who came, who went, and how people say they are.
     Presence(PresenceChanged),
+    /// How far others have got.
+    Receipts(ReceiptsChanged),
     Typing(TypingChanged),
 }
 

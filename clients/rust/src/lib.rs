@@ -2,7 +2,8 @@
 //!
 //! [`Client`] is what most programs want: it reconnects, resumes, re-sends what was not acknowledged under the same
 //! message id, and gives every message of the joined rooms in order and once. [`Connection`] is one link without any
-//! of that, cheap enough to hold thousands of. [`room::RoomLog`] is the ordering alone, without I/O.
+//! of that, cheap enough to hold thousands of. [`room::RoomLog`] is the ordering alone, [`room::Timeline`] what there is to
+//! show of it, both without I/O.
 //!
 //! ```no_run
 //! use veza_client::proto::v1::Delivery;
@@ -31,6 +32,7 @@
 mod client;
 mod connection;
 mod endpoints;
+mod entry;
 mod error;
 mod event;
 mod link;
@@ -45,9 +47,10 @@ mod trust;
 #[cfg(test)]
 mod peer;
 
-pub use client::{Client, Config, Events, TokenSource, new_cmid};
+pub use client::{Client, Config, Events, TokenSource};
 pub use connection::{Connection, Options, Pushes};
 pub use endpoints::{EndpointOptions, Endpoints};
+pub use entry::{Entry, new_cmid};
 pub use error::{ConnectError, Ended, Error};
 pub use event::{Event, State};
 pub use server::{Server, ServerError};

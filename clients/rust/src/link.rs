@@ -25,6 +25,7 @@ pub(crate) enum Lane {
 }
 
 /// What comes from the server.
+#[expect(clippy::large_enum_variant, reason = "nearly all are frames, and each is taken at once")]
 #[derive(Debug)]
 pub(crate) enum Inbound {
     Frame(ServerFrame),

@@ -1,13 +1,13 @@
-//! Publishes on their way: kept until the server acknowledged or definitely refused them, sent again as they were.
+//! Entries on their way: kept until the server acknowledged or definitely refused them, sent again as they were.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use veza_proto::v1::Publish;
+use crate::entry::Entry;
 
-/// Publishes sent and not yet answered on one link. Few enough that a lost link re-sends little.
+/// Entries sent and not yet answered on one link. Few enough that a lost link re-sends little.
 pub(crate) const IN_FLIGHT_MAX: usize = 32;
 
-/// Names a publish within its outbox; older ones are smaller.
+/// Names an entry within its outbox; older ones are smaller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket(u64);
 
@@ -15,7 +15,7 @@ pub(crate) struct Ticket(u64);
 #[derive(Debug)]
 pub(crate) struct Outbox<R> {
     next: u64,
-    pending: BTreeMap<Ticket, (Publish, R)>,
+    pending: BTreeMap<Ticket, (Entry, R)>,
     /// The pending ones that are not in flight.
     queued: BTreeSet<Ticket>,
 }
@@ -27,24 +27,24 @@ impl<R> Default for Outbox<R> {
 }
 
 impl<R> Outbox<R> {
-    pub(crate) fn push(&mut self, publish: Publish, waiter: R) {
+    pub(crate) fn push(&mut self, entry: Entry, waiter: R) {
         let ticket = Ticket(self.next);
         self.next += 1;
-        self.pending.insert(ticket, (publish, waiter));
+        self.pending.insert(ticket, (entry, waiter));
         self.queued.insert(ticket);
     }
 
-    /// The oldest publish to send now to a room that takes some, unless enough are in flight. It counts as in flight
+    /// The oldest entry to send now to a room that takes some, unless enough are in flight. It counts as in flight
     /// from here.
-    pub(crate) fn send(&mut self, takes: impl Fn(&str) -> bool) -> Option<(Ticket, Publish)> {
+    pub(crate) fn send(&mut self, takes: impl Fn(&str) -> bool) -> Option<(Ticket, Entry)> {
         if self.pending.len() - self.queued.len() >= IN_FLIGHT_MAX {
             return None;
         }
-        let publish_of = |ticket: &Ticket| self.pending.get(ticket).map(|(publish, _)| (*ticket, publish));
-        let (ticket, publish) = self.queued.iter().filter_map(publish_of).find(|(_, publish)| takes(&publish.room))?;
-        let publish = publish.clone();
+        let entry_of = |ticket: &Ticket| self.pending.get(ticket).map(|(entry, _)| (*ticket, entry));
+        let (ticket, entry) = self.queued.iter().filter_map(entry_of).find(|(_, entry)| takes(entry.room()))?;
+        let entry = entry.clone();
         self.queued.remove(&ticket);
-        Some((ticket, publish))
+        Some((ticket, entry))
     }
 
     /// It was refused for now: it waits at its old place.
@@ -78,6 +78,8 @@ impl<R> Outbox<R> {
 
 #[cfg(test)]
 mod tests {
+    use veza_proto::v1::{DeleteMessage, EditMessage, Publish};
+
     use super::*;
 
     fn anywhere(_room: &str) -> bool {
@@ -87,13 +89,13 @@ mod tests {
     fn outbox(count: usize) -> Outbox<usize> {
         let mut outbox = Outbox::default();
         for at in 0..count {
-            outbox.push(Publish { cmid: at.to_string(), ..Publish::default() }, at);
+            outbox.push(Publish { cmid: at.to_string(), ..Publish::default() }.into(), at);
         }
         outbox
     }
 
     fn cmids(outbox: &mut Outbox<usize>) -> Vec<String> {
-        std::iter::from_fn(|| outbox.send(anywhere)).map(|(_, publish)| publish.cmid).collect()
+        std::iter::from_fn(|| outbox.send(anywhere)).map(|(_, entry)| entry.cmid().to_owned()).collect()
     }
 
     #[test]
@@ -118,14 +120,24 @@ mod tests {
     }
 
     #[test]
+    fn changes_keep_their_order_with_the_publishes() {
+        let mut outbox = outbox(1);
+        outbox.push(EditMessage { cmid: "edit".into(), seq: 1, ..EditMessage::default() }.into(), 1);
+        outbox.push(DeleteMessage { cmid: "delete".into(), seq: 1, ..DeleteMessage::default() }.into(), 2);
+        assert_eq!(cmids(&mut outbox), ["0", "edit", "delete"]);
+        outbox.again_all();
+        assert_eq!(cmids(&mut outbox), ["0", "edit", "delete"], "and under the same ids on the next link");
+    }
+
+    #[test]
     fn a_room_that_takes_none_yet_holds_up_no_other() {
         let mut outbox = Outbox::default();
         for room in ["a", "b", "a"] {
-            outbox.push(Publish { room: room.into(), ..Publish::default() }, ());
+            outbox.push(Publish { room: room.into(), ..Publish::default() }.into(), ());
         }
         let sent: Vec<_> = std::iter::from_fn(|| outbox.send(|room| room == "b")).collect();
         assert_eq!(sent.len(), 1);
-        assert_eq!(sent[0].1.room, "b");
+        assert_eq!(sent[0].1.room(), "b");
         assert_eq!(std::iter::from_fn(|| outbox.send(anywhere)).count(), 2);
     }
 

@@ -11,9 +11,9 @@ use tokio_tungstenite::tungstenite::Message as WsMessage;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use veza_proto::v1::client_frame::Command;
 use veza_proto::v1::{
-    ClientFrame, Closing, Error, ErrorCode, Hello, Live, Message, MessageDelivered, Pong, Publish, Published,
-    Recovered, Repair, Repaired, Room, RoomCursor, RoomJoined, RoomResumed, Verdict, Welcome, push, reply,
-    room_resumed, server_frame, verdict,
+    ClientFrame, Closing, Deletion, Edit, Error, ErrorCode, Hello, Live, Message, MessageDelivered, Pong, PresenceSet,
+    Published, Recovered, Repair, Repaired, Room, RoomCursor, RoomJoined, RoomResumed, SetPresence, Verdict, Welcome,
+    message::Change, push, reply, room_resumed, server_frame, verdict,
 };
 use veza_proto::{CloseCode, Encoded};
 
@@ -25,11 +25,13 @@ const EPOCH: u64 = 3;
 /// What the peer does at the next opportunity, once each, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Whim {
-    /// Stores the next publish and drops the link instead of acknowledging.
+    /// Stores the next entry and drops the link instead of acknowledging.
     LoseTheAcknowledgement,
-    /// Refuses the next publish for this many milliseconds, storing nothing.
+    /// Refuses the next entry for this many milliseconds, storing nothing.
     RateLimit(u32),
-    /// Stores the next publish without delivering it to anybody.
+    /// Refuses the next entry because the room is in slow mode.
+    SlowMode(u32),
+    /// Stores the next entry without delivering it to anybody.
     LoseTheDelivery,
     /// Answers the next hello with an error.
     RefuseHello(ErrorCode),
@@ -44,6 +46,7 @@ struct State {
     log: Vec<Message>,
     whims: VecDeque<Whim>,
     hellos: Vec<Hello>,
+    statuses: Vec<SetPresence>,
 }
 
 #[derive(Clone)]
@@ -94,6 +97,15 @@ impl Peer {
         self.state.lock().unwrap().hellos.clone()
     }
 
+    /// What was said of being here, on every link.
+    pub(crate) fn statuses(&self) -> Vec<SetPresence> {
+        self.state.lock().unwrap().statuses.clone()
+    }
+
+    pub(crate) fn log(&self) -> Vec<Message> {
+        self.state.lock().unwrap().log.clone()
+    }
+
     pub(crate) fn bodies(&self) -> Vec<String> {
         self.state.lock().unwrap().log.iter().map(|message| message.body.clone()).collect()
     }
@@ -110,14 +122,13 @@ impl Peer {
 
     /// A message of somebody else, stored and delivered.
     pub(crate) fn say(&self, body: &str) {
-        let message =
-            self.store("bob", &Publish { body: body.into(), cmid: crate::new_cmid(), ..Publish::default() }).0;
+        let message = self.store("bob", of_bob(body)).0;
         self.push(push::Event::Message(MessageDelivered { message: Some(message) }));
     }
 
     /// The same, delivered to nobody.
     pub(crate) fn say_unheard(&self, body: &str) {
-        self.store("bob", &Publish { body: body.into(), cmid: crate::new_cmid(), ..Publish::default() });
+        self.store("bob", of_bob(body));
     }
 
     fn take(&self, wanted: impl Fn(&Whim) -> bool) -> Option<Whim> {
@@ -125,20 +136,13 @@ impl Peer {
         if state.whims.front().is_some_and(wanted) { state.whims.pop_front() } else { None }
     }
 
-    fn store(&self, author: &str, publish: &Publish) -> (Message, bool) {
+    fn store(&self, author: &str, entry: Message) -> (Message, bool) {
         let mut state = self.state.lock().unwrap();
-        if let Some(found) = state.log.iter().find(|message| message.cmid == publish.cmid) {
+        if let Some(found) = state.log.iter().find(|message| message.cmid == entry.cmid) {
             return (found.clone(), true);
         }
-        let message = Message {
-            room: ROOM.into(),
-            epoch: EPOCH,
-            seq: state.log.len() as u64 + 1,
-            cmid: publish.cmid.clone(),
-            author: author.into(),
-            body: publish.body.clone(),
-            at_ms: 0,
-        };
+        let seq = state.log.len() as u64 + 1;
+        let message = Message { room: ROOM.into(), epoch: EPOCH, seq, author: author.into(), ..entry };
         state.log.push(message.clone());
         (message, false)
     }
@@ -241,25 +245,27 @@ impl Peer {
                 answers
             }
             Command::JoinRoom(_) => refuse(Error::permanent(ErrorCode::NotFound, "no such room")),
+            Command::Publish(publish) if publish.body.is_empty() && *joined => {
+                refuse(Error::permanent(ErrorCode::InvalidArgument, "body is empty"))
+            }
             Command::Publish(publish) => {
-                if let Some(Whim::RateLimit(wait)) = self.take(|whim| matches!(whim, Whim::RateLimit(_))) {
-                    return Some(refuse(Error::temporary(ErrorCode::RateLimited, "slower", wait)));
+                let entry = Message { cmid: publish.cmid, body: publish.body, ..Message::default() };
+                return self.entry(frame.id, entry, *joined);
+            }
+            Command::EditMessage(edit) => {
+                let change = Edit { target: edit.seq, body: edit.body, revision: 1, mentions: edit.mentions };
+                return self.entry(frame.id, changing(edit.cmid, Change::Edit(change)), *joined);
+            }
+            Command::DeleteMessage(delete) => {
+                let change = Change::Deletion(Deletion { target: delete.seq });
+                return self.entry(frame.id, changing(delete.cmid, change), *joined);
+            }
+            Command::SetPresence(presence) => {
+                self.state.lock().unwrap().statuses.push(presence.clone());
+                if presence.text == "too long" {
+                    return Some(refuse(Error::permanent(ErrorCode::InvalidArgument, "text is too long")));
                 }
-                if !*joined {
-                    return Some(refuse(Error::permanent(ErrorCode::NotFound, "not subscribed")));
-                }
-                if publish.body.is_empty() {
-                    return Some(refuse(Error::permanent(ErrorCode::InvalidArgument, "body is empty")));
-                }
-                let (message, duplicate) = self.store("alice", &publish);
-                if self.take(|whim| *whim == Whim::LoseTheAcknowledgement).is_some() {
-                    return None;
-                }
-                if !duplicate && self.take(|whim| *whim == Whim::LoseTheDelivery).is_none() {
-                    self.push(push::Event::Message(MessageDelivered { message: Some(message.clone()) }));
-                }
-                let Message { room, cmid, epoch, seq, at_ms, .. } = message;
-                vec![reply(reply::Result::Published(Published { room, cmid, epoch, seq, at_ms, duplicate }))]
+                vec![reply(reply::Result::PresenceSet(PresenceSet {}))]
             }
             Command::Repair(repair) => vec![reply(reply::Result::Repaired(self.repair(&repair)))],
             Command::Ping(ping) => {
@@ -276,8 +282,48 @@ impl Peer {
             | Command::ListRooms(_)
             | Command::History(_)
             | Command::Typing(_)
-            | Command::Unsubscribe(_)) => panic!("the peer does not know {other:?}"),
+            | Command::Unsubscribe(_)
+            | Command::React(_)
+            | Command::Pin(_)
+            | Command::Mark(_)
+            | Command::UpdateRoom(_)
+            | Command::ListMembers(_)
+            | Command::SetRole(_)
+            | Command::Moderate(_)
+            | Command::CreateInvite(_)
+            | Command::ListInvites(_)
+            | Command::RevokeInvite(_)
+            | Command::OpenDirect(_)
+            | Command::ListUnread(_)
+            | Command::Search(_)
+            | Command::ListRevisions(_)
+            | Command::ListReactions(_)
+            | Command::ListPins(_)
+            | Command::ListAudit(_)) => panic!("the peer does not know {other:?}"),
         })
+    }
+
+    /// Stores, delivers and acknowledges, as far as no whim forbids; `None` drops the link.
+    fn entry(&self, id: u32, entry: Message, joined: bool) -> Option<Vec<Encoded>> {
+        let refuse = |error| Some(vec![Encoded::reply(id, reply::Result::Error(error))]);
+        match self.take(|whim| matches!(whim, Whim::RateLimit(_) | Whim::SlowMode(_))) {
+            Some(Whim::RateLimit(wait)) => return refuse(Error::temporary(ErrorCode::RateLimited, "slower", wait)),
+            Some(Whim::SlowMode(wait)) => return refuse(Error::temporary(ErrorCode::SlowMode, "too soon", wait)),
+            Some(_) | None => {}
+        }
+        if !joined {
+            return refuse(Error::permanent(ErrorCode::NotFound, "not subscribed"));
+        }
+        let (message, duplicate) = self.store("alice", entry);
+        if self.take(|whim| *whim == Whim::LoseTheAcknowledgement).is_some() {
+            return None;
+        }
+        if !duplicate && self.take(|whim| *whim == Whim::LoseTheDelivery).is_none() {
+            self.push(push::Event::Message(MessageDelivered { message: Some(message.clone()) }));
+        }
+        let Message { room, cmid, epoch, seq, at_ms, .. } = message;
+        let published = Published { room, cmid, epoch, seq, at_ms, duplicate };
+        Some(vec![Encoded::reply(id, reply::Result::Published(published))])
     }
 
     fn resume(&self, cursor: &RoomCursor) -> (RoomJoined, Vec<Message>) {
@@ -307,6 +353,14 @@ impl Peer {
             head,
         }
     }
+}
+
+fn of_bob(body: &str) -> Message {
+    Message { body: body.into(), cmid: crate::new_cmid(), ..Message::default() }
+}
+
+fn changing(cmid: String, change: Change) -> Message {
+    Message { cmid, change: Some(change), ..Message::default() }
 }
 
 fn is_closing(frame: &Encoded) -> bool {

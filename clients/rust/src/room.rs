@@ -1,15 +1,21 @@
-//! A room's log as one client sees it: messages come out in order, each once, or a hole is named.
+//! A room's log as one client sees it: entries come out in order, each once, or a hole is named.
 //!
 //! No I/O and no clock: deliveries and verdicts go in, [`Step`]s come out, and [`RoomLog::missing`] says what to ask for.
+//! Who shows messages puts the steps into a [`Timeline`], which applies edits and deletions to them.
 
 use std::collections::BTreeMap;
 
 use veza_proto::v1::{Delivery, GapReason, Message, Repair, Repaired, RoomCursor, RoomJoined, verdict};
 
+mod timeline;
+
+pub use timeline::{Effect, Timeline};
+
 /// Messages held until the ones before them come. Later ones are let go and asked for again.
 pub const HELD_MAX: usize = 512;
 
 /// What to show next.
+#[expect(clippy::large_enum_variant, reason = "nearly all are messages, and each is handed on at once")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     Message(Message),
@@ -29,7 +35,7 @@ pub struct Hole {
     pub reason: GapReason,
 }
 
-/// The order of one room's messages.
+/// The order of one room's entries, of every kind: the changes of messages are counted as the messages are.
 #[derive(Debug)]
 pub struct RoomLog {
     room: String,

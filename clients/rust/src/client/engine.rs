@@ -9,14 +9,17 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use veza_proto::v1::client_frame::Command;
-use veza_proto::v1::{self, JoinRoom, RefreshToken, Repair, RoomJoined, RoomResumed, push, reply, room_resumed};
+use veza_proto::v1::{
+    self, JoinRoom, RefreshToken, Repair, RoomEvicted, RoomJoined, RoomResumed, push, reply, room_resumed,
+};
 
 use super::opening::Opening;
+use super::status::Status;
 use super::subscription::Subscription;
-use super::{Config, Current, PublishReply, Request};
+use super::{Config, Current, EntryReply, Request};
 use crate::Transport;
 use crate::connection::{Connection, Pushes};
-use crate::error::Error;
+use crate::error::{Error, passes_by_itself};
 use crate::event::{Event, State};
 use crate::outbox::{Outbox, Ticket};
 use crate::race::Memory;
@@ -41,8 +44,9 @@ pub(super) struct Engine {
     events: mpsc::Sender<Event>,
     current: watch::Sender<Current>,
     rooms: BTreeMap<String, Subscription>,
-    outbox: Outbox<PublishReply>,
-    /// No publish before this: the server asked for patience.
+    outbox: Outbox<EntryReply>,
+    status: Status,
+    /// No entry before this: the server asked for patience.
     paused_until: Option<Instant>,
     resume_token: String,
     last_token: String,
@@ -57,6 +61,7 @@ enum Done {
     Joined(String, Result<reply::Result, Error>),
     Repaired(String, Repair, Result<reply::Result, Error>),
     Refreshed(Result<reply::Result, Error>),
+    StatusSet(Result<reply::Result, Error>),
     Nudged,
 }
 
@@ -86,6 +91,7 @@ impl Engine {
             current,
             rooms: BTreeMap::new(),
             outbox: Outbox::default(),
+            status: Status::default(),
             paused_until: None,
             resume_token: String::new(),
             last_token: String::new(),
@@ -196,14 +202,16 @@ impl Engine {
         match request {
             None => return Err(None),
             Some(Request::Close { done }) => return Err(Some(done)),
-            Some(Request::Publish { publish, reply }) => self.outbox.push(publish, reply),
+            Some(Request::Entry { entry, reply }) => self.outbox.push(entry, reply),
+            Some(Request::Status { presence, reply }) => self.status.say(presence, reply),
             Some(Request::Forget { room }) => drop(self.rooms.remove(&room)),
-            Some(Request::Join { room, delivery, reply }) => {
-                let entry =
-                    self.rooms.entry(room.clone()).or_insert_with(|| Subscription::new(RoomLog::new(room, delivery)));
-                entry.waiting.push(reply);
+            Some(Request::Join { room, delivery, invite, reply }) => {
+                let fresh = || Subscription::new(RoomLog::new(room.clone(), delivery));
+                let subscription = self.rooms.entry(room.clone()).or_insert_with(fresh);
+                subscription.waiting.push(reply);
+                subscription.invite = invite;
                 // A room that is joined already is asked again: the caller wants its state, and the log takes the verdict.
-                entry.due = None;
+                subscription.due = None;
             }
         }
         Ok(())
@@ -214,6 +222,7 @@ impl Engine {
         let welcome = connection.welcome().clone();
         self.resume_token.clone_from(&welcome.resume_token);
         self.outbox.again_all();
+        self.status.begin_link();
         for room in self.rooms.values_mut() {
             room.begin_link();
         }
@@ -292,7 +301,7 @@ impl Engine {
         !in_flight.is_empty() || self.outbox.has_queued() || self.rooms.values().any(|room| !room.log.is_settled())
     }
 
-    /// Starts everything that can be started now: joins, repairs, publishes.
+    /// Starts everything that can be started now: joins, repairs, entries, the status.
     fn pump(&mut self, connection: &Connection, in_flight: &InFlight) {
         let now = Instant::now();
         for (id, room) in &mut self.rooms {
@@ -302,6 +311,7 @@ impl Engine {
                     room: id.clone(),
                     delivery: room.log.delivery().into(),
                     cursor: room.log.is_known().then(|| room.log.cursor()),
+                    invite: room.invite.clone(),
                 };
                 let (connection, id) = (connection.clone(), id.clone());
                 in_flight.push(Box::pin(async move {
@@ -317,17 +327,23 @@ impl Engine {
                 }));
             }
         }
+        if let Some(presence) = self.status.send(now) {
+            let connection = connection.clone();
+            in_flight.push(Box::pin(async move {
+                Done::StatusSet(connection.command(Command::SetPresence(presence)).await)
+            }));
+        }
         if self.paused_until.is_some_and(|until| until > now) {
             return;
         }
         self.paused_until = None;
-        // Until its verdict a room is unknown to the new link, and a publish into it would be refused for good.
+        // Until its verdict a room is unknown to the new link, and an entry for it would be refused for good.
         let rooms = &self.rooms;
         let takes = |room: &str| rooms.get(room).is_none_or(|room| room.log.is_settled());
-        while let Some((ticket, publish)) = self.outbox.send(takes) {
+        while let Some((ticket, entry)) = self.outbox.send(takes) {
             let connection = connection.clone();
             in_flight.push(Box::pin(async move {
-                let answer = connection.command(Command::Publish(publish)).await;
+                let answer = connection.command(entry.into()).await;
                 Done::Published(ticket, answer)
             }));
         }
@@ -335,7 +351,7 @@ impl Engine {
 
     fn due(&self) -> Option<Instant> {
         let paused = self.paused_until.filter(|_| self.outbox.has_queued());
-        self.rooms.values().filter_map(|room| room.due).chain(paused).min()
+        self.rooms.values().filter_map(|room| room.due).chain(paused).chain(self.status.due).min()
     }
 
     fn refresh(&self, connection: &Connection) -> BoxFuture<'static, Done> {
@@ -375,6 +391,13 @@ impl Engine {
                     room.look(false);
                 }
             }
+            push::Event::RoomEvicted(evicted) => self.evicted(evicted).await,
+            push::Event::RoomChanged(changed) => {
+                if let Some(room) = changed.room {
+                    self.tell(Event::RoomChanged(room)).await;
+                }
+            }
+            push::Event::ReceiptsChanged(receipts) => self.tell(Event::Receipts(receipts)).await,
             push::Event::PresenceChanged(presence) => self.tell(Event::Presence(presence)).await,
             push::Event::TypingChanged(typing) => self.tell(Event::Typing(typing)).await,
             // The connection and the caller have taken these.
@@ -391,7 +414,7 @@ impl Engine {
                 }
             }
             Done::Published(ticket, answer) => match answer.err().unwrap_or(Error::Unexpected) {
-                Error::Refused(refused) if refused.temporary => {
+                Error::Refused(refused) if passes_by_itself(&refused) => {
                     self.outbox.again(ticket);
                     let until = Instant::now() + patience(&refused);
                     self.paused_until = Some(self.paused_until.map_or(until, |paused| paused.max(until)));
@@ -429,6 +452,15 @@ impl Engine {
                     room.log.unsettle();
                 }
             }
+            Done::StatusSet(Ok(reply::Result::PresenceSet(_))) => self.status.answered(&Ok(())),
+            Done::StatusSet(answer) => {
+                let error = answer.err().unwrap_or(Error::Unexpected).refusal()?;
+                if passes_by_itself(&error) {
+                    self.status.again(Instant::now() + patience(&error));
+                } else {
+                    self.status.answered(&Err(Error::Refused(error)));
+                }
+            }
             Done::Nudged => {}
             Done::Refreshed(answer) => {
                 if let Err(error) = answer {
@@ -446,6 +478,7 @@ impl Engine {
         // A room that stands already keeps its place: a second join only asks for the room's state.
         let steps = if room.log.is_settled() { Vec::new() } else { room.log.settle(&joined) };
         room.joining = false;
+        room.invite.clear();
         room.look(true);
         for waiting in room.waiting.drain(..) {
             waiting.send(Ok(joined.clone())).ok();
@@ -460,7 +493,7 @@ impl Engine {
     async fn refused(&mut self, id: &str, error: v1::Error) {
         let Some(room) = self.rooms.get_mut(id) else { return };
         room.joining = false;
-        if error.temporary {
+        if passes_by_itself(&error) {
             room.due = Some(Instant::now() + patience(&error));
             return;
         }
@@ -472,6 +505,16 @@ impl Engine {
         if known {
             self.tell(Event::Left { room: id.to_owned(), error }).await;
         }
+    }
+
+    /// The log ends here. Whoever is just joining the room anew waits for that answer instead.
+    async fn evicted(&mut self, evicted: RoomEvicted) {
+        if let Some(room) = self.rooms.remove(&evicted.room)
+            && !room.waiting.is_empty()
+        {
+            self.rooms.insert(evicted.room.clone(), room.anew());
+        }
+        self.tell(Event::Evicted(evicted)).await;
     }
 
     async fn show(&self, steps: Vec<Step>) {
@@ -495,6 +538,7 @@ impl Engine {
         for waiting in self.outbox.drain() {
             waiting.send(Err(Error::Closed)).ok();
         }
+        self.status.close();
         self.rooms.clear();
         self.tell(Event::State(State::Closed { code, reason })).await;
     }

@@ -15,6 +15,8 @@ pub(super) struct Subscription {
     pub(super) log: RoomLog,
     /// Callers of join.
     pub(super) waiting: Vec<JoinReply>,
+    /// The code to join with.
+    pub(super) invite: String,
     /// A join or resume is under way on this link.
     pub(super) joining: bool,
     pub(super) repairing: bool,
@@ -24,7 +26,13 @@ pub(super) struct Subscription {
 
 impl Subscription {
     pub(super) fn new(log: RoomLog) -> Self {
-        Self { log, waiting: Vec::new(), joining: false, repairing: false, due: None }
+        Self { log, waiting: Vec::new(), invite: String::new(), joining: false, repairing: false, due: None }
+    }
+
+    /// The same wish without what was known of the room.
+    pub(super) fn anew(self) -> Self {
+        let cursor = self.log.cursor();
+        Self { log: RoomLog::new(cursor.room, self.log.delivery()), repairing: false, due: None, ..self }
     }
 
     /// A known room was named in the hello and is answered by a push; the others are joined.

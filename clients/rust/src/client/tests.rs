@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use veza_proto::v1::{ErrorCode, Message, MessageDelivered, Reconnect, RoomHead, push};
+use veza_proto::v1::{
+    ErrorCode, Message, MessageDelivered, PresenceState, Publish, Reconnect, RoomEvicted, RoomHead, Sanction,
+    message::Change, push,
+};
 use veza_proto::{CloseCode, Format};
 
 use super::*;
@@ -42,6 +45,9 @@ impl Told {
                 Event::State(_)
                 | Event::Resumed { .. }
                 | Event::Left { .. }
+                | Event::Evicted(_)
+                | Event::RoomChanged(_)
+                | Event::Receipts(_)
                 | Event::Presence(_)
                 | Event::Typing(_) => {}
             }
@@ -56,6 +62,15 @@ impl Told {
             }
         }
     }
+}
+
+async fn until(mut reached: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(10), async {
+        while !reached() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.expect("it came so far within ten seconds");
 }
 
 #[tokio::test]
@@ -161,10 +176,7 @@ async fn an_announced_drain_moves_the_session_at_its_time() {
     let mut told = joined(&peer).await;
     peer.push(push::Event::Reconnect(Reconnect { after_ms: 80, reason: "drain".into() }));
     let started = std::time::Instant::now();
-    while peer.hellos().len() < 2 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        assert!(started.elapsed() < Duration::from_secs(5));
-    }
+    until(|| peer.hellos().len() == 2).await;
     assert!(started.elapsed() >= Duration::from_millis(80));
     peer.say_unheard("over there");
     told.client.publish(ROOM, "hello").await.unwrap();
@@ -203,4 +215,82 @@ async fn another_token_is_tried() {
     told.client.join(ROOM, Delivery::Unspecified).await.unwrap();
     let tokens: Vec<_> = peer.hellos().into_iter().map(|hello| hello.token).collect();
     assert_eq!(tokens, ["token 0", "token 1"]);
+}
+
+#[tokio::test]
+async fn changes_go_out_again_under_their_ids_and_in_their_order() {
+    let peer = Peer::start().await;
+    let mut told = joined(&peer).await;
+    peer.whim(Whim::LoseTheAcknowledgement);
+    let (said, edited, deleted) = tokio::join!(
+        told.client.publish(ROOM, "helo"),
+        told.client.edit(ROOM, 1, "hello"),
+        told.client.delete(ROOM, 1, "")
+    );
+    assert!(said.unwrap().duplicate, "it was stored before the link was lost");
+    assert_eq!((edited.unwrap().seq, deleted.unwrap().seq), (2, 3));
+    let kinds: Vec<_> = peer.log().iter().map(|entry| entry.change.clone()).collect();
+    assert!(matches!(kinds[..], [None, Some(Change::Edit(_)), Some(Change::Deletion(_))]), "{kinds:?}");
+    assert_eq!(told.bodies(3).await, ["helo", "", ""], "the log tells all of it, once");
+}
+
+#[tokio::test]
+async fn slow_mode_is_the_persons_to_wait_out() {
+    let peer = Peer::start().await;
+    let told = joined(&peer).await;
+    peer.whim(Whim::SlowMode(3_600_000));
+    let refused = told.client.publish(ROOM, "too soon").await.unwrap_err();
+    assert!(refused.is(ErrorCode::SlowMode));
+    told.client.publish(ROOM, "elsewhere it goes on").await.unwrap();
+    assert_eq!(peer.bodies(), ["elsewhere it goes on"]);
+}
+
+#[tokio::test]
+async fn a_status_is_said_again_on_every_link_until_it_is_taken_back() {
+    let peer = Peer::start().await;
+    let told = joined(&peer).await;
+    let texts = || peer.statuses().into_iter().map(|said| said.text).collect::<Vec<_>>();
+    told.client.set_presence(PresenceState::Away, "lunch").await.unwrap();
+    peer.drop_links();
+    until(|| texts() == ["lunch", "lunch"]).await;
+    told.client.set_presence(PresenceState::Online, "").await.unwrap();
+    peer.drop_links();
+    until(|| peer.hellos().len() == 3).await;
+    told.client.set_presence(PresenceState::DoNotDisturb, "busy").await.unwrap();
+    assert_eq!(texts(), ["lunch", "lunch", "", "busy"]);
+    let refused = told.client.set_presence(PresenceState::Away, "too long").await.unwrap_err();
+    assert!(refused.is(ErrorCode::InvalidArgument));
+}
+
+#[tokio::test]
+async fn an_eviction_ends_the_rooms_log() {
+    let peer = Peer::start().await;
+    let mut told = joined(&peer).await;
+    peer.say("before");
+    assert_eq!(told.bodies(1).await, ["before"]);
+    let evicted = RoomEvicted { room: ROOM.into(), sanction: Sanction::Ban.into(), reason: "spam".into(), until_ms: 0 };
+    peer.push(push::Event::RoomEvicted(evicted.clone()));
+    loop {
+        if let Event::Evicted(told) = told.event().await {
+            assert_eq!(told, evicted);
+            break;
+        }
+    }
+    peer.say("not for this one");
+    peer.drop_links();
+    until(|| peer.hellos().len() == 2).await;
+    assert_eq!(peer.hellos()[1].rooms, [], "the room is not asked for on the next link");
+    // Who is let in again begins a new log at its end.
+    told.client.join(ROOM, Delivery::Unspecified).await.unwrap();
+    peer.say("welcome back");
+    assert_eq!(told.bodies(1).await, ["welcome back"]);
+}
+
+#[tokio::test]
+async fn a_whole_publish_keeps_what_it_says() {
+    let peer = Peer::start().await;
+    let told = joined(&peer).await;
+    let publish = Publish { room: ROOM.into(), body: "named".into(), cmid: "mine".into(), ..Publish::default() };
+    assert_eq!(told.client.send(publish).await.unwrap().cmid, "mine");
+    assert_eq!(told.client.publish(ROOM, "nameless").await.unwrap().cmid.len(), 32);
 }

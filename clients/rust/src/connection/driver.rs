@@ -38,6 +38,7 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "it lives from one line to the next")]
 enum Woken {
     Request(Option<Request>),
     Link(Inbound),

@@ -10,7 +10,7 @@ async fn open(peer: &Peer, format: Format) -> (Connection, Pushes) {
 }
 
 fn publish(body: &str) -> Command {
-    Command::Publish(Publish { room: ROOM.into(), cmid: body.into(), body: body.into() })
+    Command::Publish(Publish { room: ROOM.into(), cmid: body.into(), body: body.into(), ..Publish::default() })
 }
 
 #[tokio::test]
