@@ -1,5 +1,5 @@
 // What the end-to-end scripts share: a browser, checks that are printed as JSON, and one deadline.
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { chromium } from "playwright-core";
 
 const FLAGS = [
@@ -9,12 +9,24 @@ const FLAGS = [
   "--disable-background-networking",
   "--disable-component-update",
   "--disable-sync",
+  // A page that a test brings comes from nowhere, in the browser's eyes, and may not speak to this machine.
+  ...(process.env.DIST ? ["--disable-features=LocalNetworkAccessChecks"] : []),
 ];
 
 /** The server under test. */
 export const url = (process.env.VEZA_URL ?? "http://127.0.0.1:8080").replace(/\/$/, "");
 
-export const launch = () => chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
+export const launch = (more = []) => chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: [...FLAGS, ...more] });
+
+/** With DIST set the page is the one in that folder instead of the server's own: to try a page without building a server. */
+export async function bringOwnPage(context) {
+  const dist = process.env.DIST;
+  if (!dist) return;
+  await context.route(({ origin, pathname }) => origin === url && /^\/(|app\.js|style\.css)$/.test(pathname), async (route) => {
+    const name = new URL(route.request().url()).pathname.slice(1) || "index.html";
+    await route.fulfill({ response: await route.fetch(), body: readFileSync(`${dist}/${name}`, "utf8") });
+  });
+}
 
 /** Runs `story` with a browser, prints one JSON summary and sets the exit code. */
 export async function run(name, deadlineMs, story) {
@@ -64,6 +76,7 @@ function tools(summary) {
   };
   /** Opens the page signed in as somebody; errors of the page are errors of the run. */
   const open = async (context, user, query = {}) => {
+    await bringOwnPage(context);
     const page = await context.newPage();
     page.on("pageerror", (error) => summary.errors.push(`${user}: ${error.message}`));
     await page.goto(`${url}/?${new URLSearchParams({ user, ...query })}`);

@@ -91,11 +91,16 @@ await run("resume", 110_000, async ({ browser, check, shot, open, figure }) => {
       await page.waitForFunction((count) => window.veza.snapshot().messages.length === count, truth.length, { timeout: 10_000 });
       const shown = (await snapshot(page)).messages;
       assert(JSON.stringify(shown) === JSON.stringify(truth), "the page's log differs from the fresh one's");
-      await page.evaluate(async () => {
-        document.getElementById("log").scrollTop = 0;
-        await new Promise((resolve) => setTimeout(resolve, 500));
+      // Only what is near the window is in the page: walk down through all of it.
+      const inDom = await page.evaluate(async () => {
+        const log = document.getElementById("log");
+        const seen = [];
+        for (log.scrollTop = 0; ; log.scrollTop += log.clientHeight / 2) {
+          await new Promise((resolve) => setTimeout(resolve, 150));
+          for (const node of log.querySelectorAll("[data-testid=message]")) if (!seen.includes(Number(node.dataset.seq))) seen.push(Number(node.dataset.seq));
+          if (log.scrollTop + log.clientHeight >= log.scrollHeight - 2) return seen;
+        }
       });
-      const inDom = await page.$$eval("[data-testid=message]", (nodes) => nodes.map((node) => Number(node.dataset.seq)));
       assert(inDom.every((seq, at) => at === 0 || seq === inDom[at - 1] + 1), `the page shows ${inDom.join()}`);
       assert(inDom.length === truth.length, `${inDom.length} nodes for ${truth.length} messages`);
     });

@@ -1,36 +1,12 @@
-// Takes pictures of the page against the small test server: `node scripts/shots.mjs DIR`.
+// Takes pictures of every view of the page against the small test server: `node scripts/shots.mjs DIR`.
 import { mkdirSync } from "node:fs";
-import { build } from "esbuild";
 import { chromium } from "playwright-core";
+import { furnish, start } from "./scene.mjs";
 
 const dir = process.argv[2] ?? ".test/shots";
 mkdirSync(dir, { recursive: true });
-await build({ entryPoints: ["test/fakeserver.ts"], outfile: ".test/fakeserver.mjs", bundle: true, platform: "node", format: "esm", external: ["ws"] });
-const { FakeServer } = await import("../.test/fakeserver.mjs");
-const server = await FakeServer.start();
-
-const MINUTE = 60_000;
-const now = Date.now();
-const day = 24 * 60 * MINUTE;
-for (const [id, title] of [["lobby", "Lobby"], ["friday-listening", "Friday listening"], ["synths", "Synths & patches"], ["vinyl", "Vinyl diggers"], ["late-night", "Late night radio"]]) server.room(id, title);
-for (let at = 0; at < 70; at++) server.say("lobby", ["mira", "jonas", "tuna"][at % 3], `Message number ${at} from a longer past.`, now - 2 * day + at * MINUTE);
-const talk = [
-  ["mira", "Morning! Did anybody catch the set last night?", -50],
-  ["mira", "The second half was unreal", -49],
-  ["jonas", "Listening to the recording now: https://example.org/sets/2024-11 (starts at 1:12:00)", -44],
-  ["alice", "Yes — I stayed until the end.", -40],
-  ["alice", "That transition around the hour mark, with the strings over the half-time drums, was the best thing I have heard this month. I would love to know what the track is.", -39],
-  ["tuna", "I asked. It is unreleased 😅", -31],
-  ["tuna", "for (const track of set) {\n  if (!track.released) sigh();\n}", -30],
-  ["jonas", "Of course it is.", -12],
-  ["alice", "I can wait. Friday listening, same time?", -9],
-  ["mira", "I am in", -3],
-];
-for (const [author, body, minutes] of talk) server.say("lobby", author, body, now + minutes * MINUTE);
-for (const id of ["friday-listening", "synths", "vinyl"]) {
-  for (let at = 0; at < 5; at++) server.say(id, "mira", `hello ${at}`, now - day);
-  server.room(id).members.add("alice");
-}
+const server = await start();
+const scene = furnish(server);
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
@@ -38,12 +14,14 @@ const browser = await chromium.launch({
 });
 const base = `http://127.0.0.1:${server.port}`;
 
-// Somebody else is in the room, and types.
+// Others are in the room; one types, one is away.
 const others = await browser.newContext();
-for (const user of ["mira", "jonas"]) {
+for (const user of ["mira", "jonas", "tuna"]) {
   const page = await others.newPage();
   await page.goto(`${base}/?user=${user}&room=lobby`);
   await page.waitForFunction(() => window.veza?.snapshot().roomState === "live");
+  if (user === "jonas") await page.evaluate(() => window.veza.client.setPresence("away", "Back after lunch"));
+  if (user === "tuna") await page.evaluate(() => window.veza.client.setPresence("do_not_disturb", ""));
 }
 
 for (const [size, viewport] of Object.entries({ desktop: { width: 1280, height: 800 }, phone: { width: 390, height: 844 } })) {
@@ -52,54 +30,119 @@ for (const [size, viewport] of Object.entries({ desktop: { width: 1280, height: 
     const page = await context.newPage();
     page.on("console", (message) => message.type() === "error" && console.log("page:", message.text()));
     page.on("pageerror", (error) => console.log("page error:", error.message));
-    const shot = (name) => page.screenshot({ path: `${dir}/${size}-${colorScheme}-${name}.png` });
+    const shot = async (name) => {
+      await page.waitForTimeout(250);
+      await page.screenshot({ path: `${dir}/${size}-${colorScheme}-${name}.png` });
+    };
+    const press = (id) => page.click(`[data-testid=${id}]`);
+    const type = (id, text) => page.fill(`[data-testid=${id}]`, text);
+    const article = (seq) => `#log article[data-seq="${seq}"]`;
+    const close = () => page.keyboard.press("Escape");
+
     await page.goto(base);
     await page.waitForSelector("[data-testid=signin-name]");
-    if (colorScheme === "light" || size === "phone") await shot("signin");
-    await page.evaluate(() => {
-      for (const [room, seq] of [["friday-listening", 2], ["synths", 5], ["lobby", 77]]) localStorage.setItem(`veza.read:alice:${room}`, String(seq));
-    });
+    if (colorScheme === "light") await shot("signin");
     await page.fill("[data-testid=signin-name]", "alice");
-    await page.click("[data-testid=signin-submit]");
+    await press("signin-submit");
     await page.waitForFunction(() => (window.veza?.snapshot().messages.length ?? 0) > 20);
     await page.waitForFunction(() => window.veza.snapshot().rttMs !== undefined);
     const typist = others.pages()[0];
     await typist.fill("[data-testid=composer]", "");
     await typist.locator("[data-testid=composer]").pressSequentially("hm");
     await page.waitForFunction(() => window.veza.snapshot().typing.length > 0);
-    await page.waitForTimeout(200);
     await shot("room");
-    if (size === "phone") {
+    await page.focus(article(scene.long));
+    await shot("tools");
+    await press("tool-react");
+    await shot("picker");
+    await close();
+    await page.focus(article(scene.long));
+    await press("tool-more");
+    await shot("more");
+    await close();
+    await page.click(`${article(scene.long)} [data-testid=edited]`);
+    await shot("revisions");
+    await close();
+    await page.click(`${article(scene.long)} [data-testid=thread-link]`);
+    await page.waitForSelector("[data-testid=thread] article:nth-of-type(3)");
+    await shot("thread");
+    await press("panel-close");
+    await page.focus(article(scene.last));
+    await press("tool-reply");
+    await type("composer", "See you there, @jo");
+    await page.locator("[data-testid=composer]").press("End");
+    await page.locator("[data-testid=composer]").pressSequentially("n");
+    await shot("answer");
+    await close();
+    await close();
+    await type("composer", "");
+    await press("open-search");
+    await type("search-input", "set");
+    await page.waitForSelector("[data-testid=found]");
+    await shot("search");
+    await press("panel-close");
+    if (size === "desktop") {
+      await press("open-pins");
+      await page.waitForSelector("[data-testid=found]");
+      await shot("pins");
+      await press("panel-close");
+      await page.keyboard.press("Escape");
+      await page.evaluate(() => document.activeElement.blur());
+      await page.keyboard.press("?");
+      await shot("help");
+      await close();
+    } else {
       await page.click("#open-rooms");
-      await page.waitForTimeout(300);
       await shot("rooms");
-      await page.keyboard.press("Escape");
-      await page.click("#open-people");
+      await close();
+      await press("open-people");
       await page.waitForTimeout(300);
-      await shot("people");
-      await page.keyboard.press("Escape");
     }
-    await page.fill("[data-testid=composer]", "/fail");
+    await page.click("[data-testid=person][data-user=jonas]");
+    await shot("person");
+    await press("person-mute");
+    await shot("mute");
+    await page.fill("[data-testid=moderate-dialog] input", "Too loud");
+    await press("dialog-submit");
+    await page.waitForSelector("[data-testid=note]");
+    await shot("muted");
+    await page.evaluate(() => window.veza.client.rooms.get("lobby").moderate("jonas", "unmute"));
+    if (size === "phone") await close();
+    await press("room-menu");
+    await shot("room-menu");
+    await press("menu-audit");
+    await page.waitForSelector("[data-testid=audit] li");
+    await shot("audit");
+    await press("panel-close");
+    await press("room-menu");
+    await press("menu-settings");
+    await shot("settings");
+    await close();
+    await press("room-menu");
+    await press("menu-invite");
+    await shot("invite");
+    await close();
+    if (size === "desktop") {
+      await press("me-status");
+      await shot("status");
+      await close();
+      await page.click("#room-new");
+      await press("menu-new-room");
+      await page.fill("[data-testid=create-dialog] input[name=title]", "Friday Listening II");
+      await shot("create");
+      await close();
+    }
+    await type("composer", "/fail");
     await page.press("[data-testid=composer]", "Enter");
     await page.waitForSelector(".is-failed");
     await shot("failed");
-    await page.fill("[data-testid=composer]", "ž".repeat(15_000));
+    await type("composer", "ž".repeat(15_000));
     await page.evaluate(() => (document.getElementById("log").scrollTop -= 900));
-    await page.waitForTimeout(300);
     await shot("scrolled");
-    await page.fill("[data-testid=composer]", "two\nlines of a draft");
-    await page.click("#jump");
-    server.drop();
-    await page.evaluate(() => window.veza.client.rooms.get("lobby"));
-    await page.waitForTimeout(100);
+    await type("composer", "");
     await page.goto(`${base}/?user=alice#/room/nowhere`);
     await page.waitForTimeout(800);
     await shot("nowhere");
-    if (size === "desktop") {
-      await page.click("#room-new");
-      await page.fill("#create-title", "Friday Listening II");
-      await shot("create");
-    }
     await context.close();
   }
 }
@@ -114,3 +157,4 @@ await page.press("[data-testid=composer]", "Enter");
 await page.waitForTimeout(3_000);
 await page.screenshot({ path: `${dir}/desktop-light-offline.png` });
 await browser.close();
+process.exit(0);

@@ -4,7 +4,9 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { type ClientFrame, ServerFrameSchema } from "../src/gen/veza/v1/session_pb";
 import type { Clock } from "../src/sdk/clock";
 import type { Lane, Link, LinkHandlers, Opener, TransportName } from "../src/sdk/link";
+import type { Draft } from "../src/sdk/drafts";
 import type { Message } from "../src/sdk/message";
+import type { Outgoing } from "../src/sdk/outbox";
 
 export class FakeClock implements Clock {
   ms = 1_000_000;
@@ -129,9 +131,21 @@ export class FakeOpener implements Opener {
   }
 }
 
+const PLAIN = { thread: 0, replyTo: 0, mentions: [], attachments: [], edits: 0, editedMs: 0, pinned: false, reactions: [] };
+
 export function message(seq: number, fields: Partial<Message> = {}): Message {
   const author = fields.author ?? "bob";
-  return { room: "lobby", epoch: 1n, seq, cmid: `${author}-${seq}`, author, body: `message ${seq}`, atMs: seq, ...fields };
+  return { room: "lobby", epoch: 1n, seq, cmid: `${author}-${seq}`, author, body: `message ${seq}`, atMs: seq, ...PLAIN, ...fields };
+}
+
+/** A text that wants to be said. */
+export function text(body: string, more: Partial<Extract<Draft, { kind: "message" }>> = {}): Draft {
+  return { kind: "message", body, thread: 0, replyTo: 0, mentions: [], attachments: [], ...more };
+}
+
+/** What is on its way. */
+export function outgoing(cmid: string, draft: Draft, fields: Partial<Outgoing> = {}): Outgoing {
+  return { room: "lobby", cmid, draft, body: "body" in draft ? draft.body : "", createdMs: 0, state: "queued", stored: new Promise(() => {}), ...fields };
 }
 
 export function wireMessage(seq: number, fields: Partial<Message> = {}) {

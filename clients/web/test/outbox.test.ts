@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { VezaError } from "../src/sdk/errors";
 import { IN_FLIGHT_MAX, Outbox, OUTBOX_MAX, type Receipt } from "../src/sdk/outbox";
-import { FakeClock, settle } from "./fakes";
+import { FakeClock, settle, text } from "./fakes";
 
 /** An outbox whose publishes are answered by hand. */
 function story(burst = 1_000) {
@@ -29,7 +29,7 @@ function story(burst = 1_000) {
 
 test("what is not acknowledged goes out again on the next connection, in order, as the same messages", async () => {
   const { outbox, online, sent, cmids, ack } = story();
-  for (const cmid of ["a", "b", "c"]) outbox.add("lobby", cmid, cmid);
+  for (const cmid of ["a", "b", "c"]) outbox.add("lobby", cmid, text(cmid));
   assert.deepEqual(cmids(), [], "nothing to send over");
   online();
   assert.deepEqual(cmids(), ["a", "b", "c"]);
@@ -43,14 +43,51 @@ test("what is not acknowledged goes out again on the next connection, in order, 
   assert.deepEqual(outbox.of("lobby").map(({ cmid, state }) => `${cmid} ${state}`), ["a stored", "b sending", "c sending"]);
 });
 
+test("changes keep their place among messages, over a reconnect too", async () => {
+  const { outbox, online, cmids, ack } = story();
+  outbox.add("lobby", "say", text("helo"));
+  online();
+  await ack("say");
+  outbox.add("lobby", "edit", { kind: "edit", seq: 1, body: "hello", mentions: [] });
+  outbox.add("lobby", "more", text("and more"));
+  outbox.add("lobby", "react", { kind: "reaction", seq: 1, emoji: "👍", remove: false });
+  outbox.add("lobby", "away", { kind: "deletion", seq: 1, reason: "" });
+  assert.deepEqual(cmids(), ["say", "edit", "more", "react", "away"]);
+  await ack("edit");
+  outbox.offline();
+  online();
+  assert.deepEqual(cmids().slice(5), ["more", "react", "away"]);
+});
+
+test("what one room refuses for a while does not hold up the others", async () => {
+  const { outbox, online, cmids, refuse, ack } = story();
+  const slow = outbox.add("slow", "a", text("too soon"));
+  online();
+  await refuse("a", new VezaError("slow_mode", "wait", true, 30_000));
+  assert.equal(slow.state, "failed");
+  const fine = outbox.add("lobby", "b", text("hello"));
+  assert.deepEqual(cmids(), ["a", "b"]);
+  await ack("b");
+  await fine.stored;
+});
+
+test("what had been done before leaves with its answer: nothing will be delivered for it", async () => {
+  const { outbox, online, ack } = story();
+  online();
+  outbox.add("lobby", "again", { kind: "pin", seq: 1, remove: false });
+  await ack("again");
+  outbox.settled("lobby", 1n, 7);
+  assert.deepEqual(outbox.of("lobby"), []);
+});
+
 test("rate limited: everything waits as long as it is told, then goes on in order", async () => {
   const { clock, outbox, online, cmids, ack, refuse } = story();
-  outbox.add("lobby", "a", "a");
-  outbox.add("lobby", "b", "b");
+  outbox.add("lobby", "a", text("a"));
+  outbox.add("lobby", "b", text("b"));
   online();
   await refuse("a", new VezaError("rate_limited", "slower", true, 500));
   await refuse("b", new VezaError("rate_limited", "slower", true, 500));
-  outbox.add("lobby", "c", "c");
+  outbox.add("lobby", "c", text("c"));
   await clock.pass(499);
   assert.deepEqual(cmids(), ["a", "b"]);
   await clock.pass(200);
@@ -60,7 +97,7 @@ test("rate limited: everything waits as long as it is told, then goes on in orde
 
 test("a temporary failure waits longer each time", async () => {
   const { clock, outbox, online, cmids, refuse } = story();
-  outbox.add("lobby", "a", "a");
+  outbox.add("lobby", "a", text("a"));
   online();
   for (const [waits, attempts] of [[500, 2], [1_000, 3], [2_000, 4]] as const) {
     await refuse("a", new VezaError("unavailable", "the store is away", true));
@@ -73,8 +110,8 @@ test("a temporary failure waits longer each time", async () => {
 
 test("a refusal for good fails that message only, and it may be tried again", async () => {
   const { outbox, online, cmids, refuse, ack } = story();
-  const refused = outbox.add("lobby", "a", "a");
-  const fine = outbox.add("lobby", "b", "b");
+  const refused = outbox.add("lobby", "a", text("a"));
+  const fine = outbox.add("lobby", "b", text("b"));
   online();
   await refuse("a", new VezaError("permission_denied", "no"));
   await ack("b");
@@ -87,7 +124,7 @@ test("a refusal for good fails that message only, and it may be tried again", as
 test("its own rate keeps below the server's, so that nothing is refused", async () => {
   const { clock, outbox, online, cmids, ack } = story(10);
   online();
-  for (let at = 0; at < 12; at++) outbox.add("lobby", `m${at}`, "x");
+  for (let at = 0; at < 12; at++) outbox.add("lobby", `m${at}`, text("x"));
   assert.equal(cmids().length, 9, "nine tenths of the burst");
   for (let at = 0; at < 9; at++) await ack(`m${at}`);
   await clock.pass(55);
@@ -99,9 +136,9 @@ test("its own rate keeps below the server's, so that nothing is refused", async 
 test("in flight and waiting are bounded", async () => {
   const { outbox, online, cmids, ack } = story();
   online();
-  for (let at = 0; at < OUTBOX_MAX; at++) outbox.add("lobby", `m${at}`, "x");
+  for (let at = 0; at < OUTBOX_MAX; at++) outbox.add("lobby", `m${at}`, text("x"));
   assert.equal(cmids().length, IN_FLIGHT_MAX);
-  assert.throws(() => outbox.add("lobby", "one more", "x"), { code: "limit" });
+  assert.throws(() => outbox.add("lobby", "one more", text("x")), { code: "limit" });
   await ack("m0");
   assert.equal(cmids().length, IN_FLIGHT_MAX + 1);
 });
@@ -109,7 +146,7 @@ test("in flight and waiting are bounded", async () => {
 test("a delivery is as good as an acknowledgement", async () => {
   const { outbox, online, ack } = story();
   online();
-  const outgoing = outbox.add("lobby", "a", "a");
+  const outgoing = outbox.add("lobby", "a", text("a"));
   outbox.delivered("lobby", "a", { epoch: 1n, seq: 7, atMs: 1 });
   assert.equal((await outgoing.stored).seq, 7);
   assert.deepEqual(outbox.of("lobby"), []);

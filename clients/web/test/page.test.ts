@@ -2,16 +2,31 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { countdown, dayLabel, linkPieces, rttText, slug, typingText } from "../src/app/format";
-import { buildRows, NODES_MAX, type RowsInput, Span } from "../src/app/rows";
+import { countdown, dayLabel, linkPieces, rttText, slug, span, textPieces, typingText } from "../src/app/format";
+import { buildRows, fateText, type RowsInput } from "../src/app/rows";
+import { parseRoute, pastedRoute, routeTo } from "../src/app/route";
+import { obstacle } from "../src/app/obstacle";
+import { FOREVER_MS } from "../src/sdk/index";
 import type { Message } from "../src/sdk/message";
-import { message } from "./fakes";
+import { message, outgoing, text } from "./fakes";
 
 const at = (hour: number, minute: number, day = 10) => new Date(2026, 2, day, hour, minute).getTime();
 const rows = (messages: Message[], more: Partial<RowsInput> = {}) =>
-  buildRows({ messages, from: 0, to: messages.length, pending: [], me: "alice", readSeq: undefined, hasOlder: false, nowMs: at(20, 0), ...more }).map((row) => {
-    if (row.kind === "message") return `${row.opens ? "» " : ""}${row.author}: ${row.body}${row.state === "delivered" ? "" : ` (${row.state})`}`;
-    return row.kind === "day" ? `— ${row.label} —` : row.kind === "new" ? "— new —" : row.loading ? "…" : "begin";
+  buildRows({ messages, pending: [], me: "alice", readSeq: undefined, hasOlder: false, hasNewer: false, nowMs: at(20, 0), ...more }).map((row) => {
+    switch (row.kind) {
+      case "message":
+        return `${row.opens ? "» " : ""}${row.author}: ${row.body}${row.state === "delivered" ? "" : ` (${row.state})`}`;
+      case "note":
+        return `(${row.text})`;
+      case "day":
+        return `— ${row.label} —`;
+      case "new":
+        return "— new —";
+      case "top":
+        return row.loading ? "…" : "begin";
+      case "bottom":
+        return "… more";
+    }
   });
 
 test("messages stand in groups under their author, with days between", () => {
@@ -23,7 +38,6 @@ test("messages stand in groups under their author, with days between", () => {
     message(5, { author: "alice", body: "e", atMs: at(8, 1) }),
   ];
   assert.deepEqual(rows(log), ["begin", "— Yesterday —", "» bob: a", "bob: b", "» bob: c", "— Today —", "» bob: d", "» alice: e"]);
-  assert.deepEqual(rows(log, { from: 1, to: 3 }), ["bob: b", "» bob: c"], "a stretch knows what stands before it");
   assert.equal(rows(log, { hasOlder: true })[0], "…");
 });
 
@@ -34,35 +48,74 @@ test("the mark stands before the first new message of somebody else", () => {
 });
 
 test("what is on its way stands at the end, and only there", () => {
-  const pending = [{ room: "lobby", cmid: "x", body: "later", createdMs: at(8, 2), state: "queued" as const, stored: Promise.reject(new Error("unused")) }];
-  pending[0]?.stored.catch(() => undefined);
+  const pending = [outgoing("x", text("later"), { createdMs: at(8, 2) })];
   const log = [message(1, { author: "alice", body: "now", atMs: at(8, 0) })];
   assert.deepEqual(rows(log, { pending }).slice(2), ["» alice: now", "alice: later (queued)"]);
-  assert.equal(rows([...log, message(2, { atMs: at(8, 1) })], { pending, to: 1 }).length, 3);
+  assert.deepEqual(rows(log, { pending, hasNewer: true }).slice(2), ["» alice: now", "… more"]);
 });
 
-test("the DOM holds at most so many messages, wherever one scrolls", () => {
-  const log = Array.from({ length: 2_000 }, (_, index) => message(index + 1_001));
-  const span = new Span();
-  assert.deepEqual(span.range(log), { from: 1_900, to: 2_000 });
-  const seen = new Set<number>();
-  for (let step = 0; step < 60; step++) {
-    span.growUp(log);
-    const { from, to } = span.range(log);
-    assert.ok(to - from <= NODES_MAX, `${to - from} nodes`);
-    seen.add(from);
-  }
-  assert.equal(span.range(log).from, 0);
-  assert.ok(!span.followsEnd);
-  // An older page arrives: what is in sight stays in the stretch.
-  const older = [...Array.from({ length: 50 }, (_, index) => message(index + 951)), ...log];
-  assert.deepEqual(span.range(older), { from: 50, to: 550 });
-  for (let step = 0; step < 60; step++) span.growDown(older);
-  assert.ok(span.followsEnd);
-  assert.deepEqual(span.range(older), { from: 2_050 - NODES_MAX, to: 2_050 });
-  span.toEnd();
-  assert.deepEqual(span.range([...older, message(3_001)]), { from: 1_951, to: 2_051 });
-  assert.deepEqual(new Span().range([]), { from: 0, to: 0 });
+test("what we have asked for shows before it is stored", () => {
+  const log = [message(1, { author: "alice", body: "helo", atMs: at(8, 0), reactions: [{ emoji: "👍", count: 1, mine: false }] })];
+  const pending = [
+    outgoing("e", { kind: "edit", seq: 1, body: "hello", mentions: [] }),
+    outgoing("r", { kind: "reaction", seq: 1, emoji: "👍", remove: false }),
+    outgoing("f", { kind: "edit", seq: 1, body: "refused", mentions: [] }, { state: "failed" }),
+  ];
+  const row = buildRows({ messages: log, pending, me: "alice", readSeq: undefined, hasOlder: false, hasNewer: false, nowMs: at(9, 0) })[2];
+  assert.ok(row?.kind === "message");
+  assert.equal(row.body, "hello");
+  assert.ok(row.changing);
+  assert.deepEqual(row.reactions, [{ emoji: "👍", count: 2, mine: true }]);
+});
+
+test("notes stand between messages, and a quote says whom it answers", () => {
+  const log = [
+    message(1, { author: "bob", body: "what?", atMs: at(8, 0) }),
+    message(2, { author: "mod", body: "", atMs: at(8, 1), change: { kind: "note", what: "muted", user: "bob", text: "", role: undefined, untilMs: at(9, 0) } }),
+    message(5, { author: "bob", body: "that", atMs: at(8, 2), replyTo: 1 }),
+  ];
+  const built = buildRows({ messages: log, pending: [], me: "alice", readSeq: undefined, hasOlder: false, hasNewer: false, nowMs: at(8, 3), quoted: (seq) => log.find((one) => one.seq === seq) });
+  const note = built[3];
+  assert.ok(note?.kind === "note" && /^mod muted bob until /.test(note.text));
+  const last = built[4];
+  assert.ok(last?.kind === "message" && last.opens);
+  assert.deepEqual(last.quote, { seq: 1, author: "bob", body: "what?", deleted: false });
+});
+
+test("the last message of ours says who has read it", () => {
+  const receipts = new Map([["alice", { deliveredSeq: 9, readSeq: 9 }], ["bob", { deliveredSeq: 7, readSeq: 5 }], ["carol", { deliveredSeq: 5, readSeq: 4 }]]);
+  assert.equal(fateText(8, "alice", receipts), "Sent");
+  assert.equal(fateText(7, "alice", receipts), "Delivered");
+  assert.equal(fateText(5, "alice", receipts), "Read by bob");
+  assert.equal(fateText(4, "alice", receipts), "Read by bob, carol");
+  assert.equal(fateText(4, "alice", new Map([["alice", { deliveredSeq: 9, readSeq: 9 }]])), undefined);
+});
+
+test("addresses of rooms, messages and invitations", () => {
+  assert.deepEqual(parseRoute("#/room/lobby"), { room: "lobby" });
+  assert.deepEqual(parseRoute("#/room/lobby/42"), { room: "lobby", seq: 42 });
+  assert.deepEqual(parseRoute("#/room/vip?invite=Ab-_9"), { room: "vip", invite: "Ab-_9" });
+  for (const wrong of ["", "#/room/", "#/room/Lobby", "#/room/a/0", "#/room/a/x", "#/room/a?invite=", "#/other/a"]) assert.equal(parseRoute(wrong), undefined, wrong);
+  for (const route of [{ room: "a" }, { room: "a", seq: 7 }, { room: "a", invite: "c" }]) assert.deepEqual(parseRoute(routeTo(route)), route);
+  assert.deepEqual(pastedRoute(" https://veza.example/#/room/vip?invite=abc \n"), { room: "vip", invite: "abc" });
+  assert.equal(pastedRoute("hello"), undefined);
+});
+
+test("why nothing can be said", () => {
+  const room = { info: undefined, state: "live" as const, can: () => true, lastSaidMs: 0 };
+  const info = { id: "a", title: "A", topic: "", kind: "public" as const, head: 0, members: 1, createdMs: 0, lastMessageMs: 0, archived: false, direct: [], revision: 1 };
+  const settings = { listed: true, slowModeSeconds: 0, retentionSeconds: 0, retentionEntries: 0, defaultRole: "member" as const, permissions: {}, entitlement: "" };
+  const me = { user: "alice", role: "member" as const, joinedMs: 0, mutedUntilMs: 0, bannedUntilMs: 0, reason: "", deliveredSeq: 0, readSeq: 0 };
+  const as = (more: object, place: object = {}) => obstacle({ ...room, info: { ...info, settings, me, ...more }, ...place }, false, 100_000);
+  assert.equal(as({}), undefined);
+  assert.match(as({ archived: true })?.text ?? "", /archived/);
+  assert.equal(as({ me: { ...me, mutedUntilMs: FOREVER_MS } })?.text, "You are muted.");
+  assert.equal(as({ me: { ...me, mutedUntilMs: 99_999 } }), undefined, "the mute is over");
+  assert.match(as({}, { can: () => false })?.text ?? "", /read/);
+  const slow = { settings: { ...settings, slowModeSeconds: 30 } };
+  assert.deepEqual(as(slow, { lastSaidMs: 80_000 }), { text: "Slow mode: you may write again in 10 s.", waiting: true });
+  assert.equal(as(slow, { lastSaidMs: 70_000 }), undefined);
+  assert.equal(as({ ...slow, me: { ...me, role: "moderator" } }, { lastSaidMs: 99_000 }), undefined, "moderators need not wait");
 });
 
 test("only http addresses become links, without the sentence around them", () => {
@@ -74,12 +127,20 @@ test("only http addresses become links, without the sentence around them", () =>
   assert.deepEqual(links(text), ["https://x.org"]);
 });
 
+test("mentions and code are told apart from other text", () => {
+  const pieces = textPieces("Hi @bob, see `@code` at https://x.org/@y");
+  assert.deepEqual(pieces, [{ text: "Hi " }, { text: "@bob", user: "bob" }, { text: ", see " }, { text: "@code", code: true }, { text: " at " }, { text: "https://x.org/@y", href: "https://x.org/@y" }]);
+  assert.deepEqual(textPieces("```\na\nb\n```"), [{ text: "a\nb", code: true }]);
+  assert.deepEqual(textPieces("<img src=x onerror=alert(1)>"), [{ text: "<img src=x onerror=alert(1)>" }]);
+});
+
 test("small texts", () => {
   assert.equal(typingText([]), "");
   assert.equal(typingText(["a", "b"]), "a and b are typing…");
   assert.equal(typingText(["a", "b", "c"]), "3 people are typing…");
   assert.deepEqual([undefined, 0.4, 12.4].map(rttText), ["", "<1 ms", "12 ms"]);
   assert.equal(countdown(2_001, 1_000), "2 s");
+  assert.deepEqual([30, 60, 7_200, 86_400].map(span), ["30 seconds", "1 minute", "2 hours", "1 day"]);
   assert.equal(countdown(500, 1_000), "1 s");
   assert.equal(slug("  Čaj & Jazz: Petak! "), "caj-jazz-petak");
   assert.equal(dayLabel(at(0, 0), at(23, 59)), "Today");

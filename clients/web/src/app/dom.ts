@@ -36,6 +36,26 @@ export function el<Tag extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
+const SVG = "http://www.w3.org/2000/svg";
+
+/** A line drawing from path data; 20 × 20. */
+export function icon(path: string): SVGSVGElement {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", "0 0 20 20");
+  svg.setAttribute("aria-hidden", "true");
+  const line = document.createElementNS(SVG, "path");
+  line.setAttribute("d", path);
+  svg.append(line);
+  return svg;
+}
+
+/** A button that is only a drawing; the label is its name and its tooltip. */
+export function iconButton(label: string, path: string, click: () => void, testid?: string): HTMLButtonElement {
+  const button = el("button", { class: "icon-button", label, title: label, click, ...(testid && { testid }) }, icon(path));
+  button.type = "button";
+  return button;
+}
+
 /** A round picture of a name: its first letter on a colour of its own. */
 export function avatar(name: string): HTMLElement {
   const node = el("span", { class: `avatar tint-${tint(name)}`, text: initial(name) });
@@ -52,6 +72,20 @@ export function tint(name: string): number {
   let hash = 7;
   for (const char of name) hash = (hash * 31 + (char.codePointAt(0) ?? 0)) >>> 0;
   return hash % 8;
+}
+
+/**
+ * Remembers where the focus is; the result gives it back. A message's node is replaced when the message changes, so one
+ * that is gone is looked for by its number. Returns whether that worked.
+ */
+export function keepFocus(): () => boolean {
+  const node = document.activeElement instanceof HTMLElement ? document.activeElement : undefined;
+  const seq = node?.closest<HTMLElement>("#log [data-seq]")?.dataset.seq;
+  return () => {
+    const there = node?.isConnected ? node : seq ? document.querySelector<HTMLElement>(`#log [data-seq="${seq}"]`) : null;
+    there?.focus({ preventScroll: true });
+    return there !== null && there !== undefined;
+  };
 }
 
 /** Runs `action` once per frame at most; in a hidden tab, where there are no frames, shortly after. */

@@ -1,11 +1,43 @@
 // Texts made from values. No DOM here.
 
+import { findMentions, FOREVER_MS, type Note, type Presence, type RoomInfo, type RoomKind } from "../sdk/index";
+
 const MINUTE_MS = 60_000;
 
-/** A piece of a message: plain, or with the address it links to. */
+/** A piece of a message: plain, with the address it links to, with the user it calls, or code. */
 export interface Piece {
   text: string;
   href?: string;
+  user?: string;
+  code?: boolean;
+}
+
+const CODE_PATTERN = /```\n?([\s\S]*?)\n?```|`([^`\n]+)`/g;
+
+/** A message's text as it is shown: code, links and mentions. Everything else stays text, whatever it looks like. */
+export function textPieces(text: string): Piece[] {
+  const pieces: Piece[] = [];
+  let at = 0;
+  for (const match of text.matchAll(CODE_PATTERN)) {
+    pieces.push(...linkPieces(text.slice(at, match.index)).flatMap(mentionPieces));
+    pieces.push({ text: match[1] ?? match[2] ?? "", code: true });
+    at = match.index + match[0].length;
+  }
+  pieces.push(...linkPieces(text.slice(at)).flatMap(mentionPieces));
+  return pieces;
+}
+
+function mentionPieces(piece: Piece): Piece[] {
+  if (piece.href) return [piece];
+  const pieces: Piece[] = [];
+  let at = 0;
+  for (const { from, to, user } of findMentions(piece.text)) {
+    if (from > at) pieces.push({ text: piece.text.slice(at, from) });
+    pieces.push({ text: piece.text.slice(from, to), user });
+    at = to;
+  }
+  if (at < piece.text.length) pieces.push({ text: piece.text.slice(at) });
+  return pieces;
 }
 
 const URL_PATTERN = /\bhttps?:\/\/[^\s<>"'`]+/gi;
@@ -45,12 +77,16 @@ function isAddress(text: string): boolean {
   }
 }
 
+// Made once: making one takes longer than using it a hundred times.
+const CLOCK = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit" });
+const FULL = new Intl.DateTimeFormat([], { dateStyle: "full", timeStyle: "medium" });
+
 export function clockTime(atMs: number): string {
-  return new Date(atMs).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  return CLOCK.format(atMs);
 }
 
 export function fullTime(atMs: number): string {
-  return new Date(atMs).toLocaleString([], { dateStyle: "full", timeStyle: "medium" });
+  return FULL.format(atMs);
 }
 
 /** The local calendar day, comparable. */
@@ -105,4 +141,66 @@ export function slug(title: string): string {
     .replace(/[^a-z0-9._-]+/g, "-")
     .replace(/^-+|-+$/g, "")
     .slice(0, 64);
+}
+
+export const KIND_ICONS: Record<RoomKind, string> = { public: "#", private: "◈", direct: "@", premium: "★" };
+export const PRESENCE_NAMES: Record<Presence, string> = { online: "Online", away: "Away", do_not_disturb: "Do not disturb" };
+
+/** A note of the log as a sentence. */
+export function noteText(author: string, note: Note, nowMs: number): string {
+  const { what, user, text, role, untilMs } = note;
+  const until = untilMs > 0 && untilMs < FOREVER_MS ? ` until ${moment(untilMs, nowMs)}` : "";
+  switch (what) {
+    case "title_changed":
+      return `${author} named the room “${text}”`;
+    case "topic_changed":
+      return text === "" ? `${author} removed the topic` : `${author} set the topic: ${text}`;
+    case "settings_changed":
+      return `${author} changed the settings`;
+    case "role_changed":
+      return `${author} made ${user} ${role === "admin" || role === "owner" ? "an" : "a"} ${role ?? "member"}`;
+    case "kicked":
+      return `${author} removed ${user}`;
+    case "banned":
+      return `${author} banned ${user}${until}`;
+    case "unbanned":
+      return `${author} lifted the ban of ${user}`;
+    case "muted":
+      return `${author} muted ${user}${until}`;
+    case "unmuted":
+      return `${author} unmuted ${user}`;
+    case "archived":
+      return `${author} archived the room`;
+    case "unarchived":
+      return `${author} opened the room again`;
+    case "unspecified":
+      return `${author} changed something`;
+  }
+}
+
+/** A time with as much of its date as is needed. */
+export function moment(atMs: number, nowMs: number): string {
+  if (dayOf(atMs) === dayOf(nowMs)) return clockTime(atMs);
+  return new Date(atMs).toLocaleString([], { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+}
+
+export function plural(count: number, one: string, many = `${one}s`): string {
+  return `${count} ${count === 1 ? one : many}`;
+}
+
+/** A span of time in its largest unit: "2 hours". */
+export function span(seconds: number): string {
+  for (const [unit, size] of [["day", 86_400], ["hour", 3_600], ["minute", 60]] as const) {
+    if (seconds >= size) return plural(Math.round(seconds / size), unit);
+  }
+  return plural(Math.ceil(seconds), "second");
+}
+
+export function bytesText(bytes: number): string {
+  return bytes < 1024 ? `${bytes} B` : bytes < 1024 * 1024 ? `${(bytes / 1024).toFixed(0)} KiB` : `${(bytes / 1024 / 1024).toFixed(1)} MiB`;
+}
+
+/** What a room is called by its reader: a direct room by the other one's name. */
+export function roomName({ kind, direct, title }: Pick<RoomInfo, "kind" | "direct" | "title">, me: string): string {
+  return kind === "direct" ? (direct.find((user) => user !== me) ?? title) : title;
 }

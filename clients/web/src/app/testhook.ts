@@ -11,7 +11,7 @@ export interface Snapshot {
   roomState: string | undefined;
   title: string | undefined;
   /** The loaded log of the shown room, ascending. */
-  messages: { seq: number; epoch: string; author: string; body: string; cmid: string; atMs: number }[];
+  messages: { seq: number; epoch: string; author: string; body: string; cmid: string; atMs: number; edits: number; deleted: boolean; pinned: boolean; reactions: string[]; replies: number; note: string | undefined }[];
   pending: { cmid: string; body: string; state: string }[];
   present: readonly string[];
   presentTotal: number;
@@ -20,6 +20,12 @@ export interface Snapshot {
   /** Message nodes in the DOM. */
   rendered: number;
   hasOlder: boolean;
+  hasNewer: boolean;
+  /** The last number of the log that is held without a hole. */
+  head: number;
+  role: string | undefined;
+  /** By room. */
+  unread: Record<string, { unread: number; mentions: number; readSeq: number }>;
 }
 
 /** Puts `window.veza` there. */
@@ -34,7 +40,20 @@ export function exposeForTests(client: Client, shown: () => Room | undefined, lo
       room: room?.id,
       roomState: room?.state,
       title: room?.title,
-      messages: (room?.messages ?? []).map(({ seq, epoch, author, body, cmid, atMs }) => ({ seq, epoch: String(epoch), author, body, cmid, atMs })),
+      messages: (room?.messages ?? []).map(({ seq, epoch, author, body, cmid, atMs, edits, deleted, pinned, reactions, replies, change }) => ({
+        seq,
+        epoch: String(epoch),
+        author,
+        body,
+        cmid,
+        atMs,
+        edits,
+        deleted: deleted !== undefined,
+        pinned,
+        reactions: reactions.map(({ emoji, count, mine }) => `${emoji} ${count}${mine ? " mine" : ""}`),
+        replies: replies?.count ?? 0,
+        note: change?.kind === "note" ? change.what : undefined,
+      })),
       pending: (room?.pending ?? []).map(({ cmid, body, state }) => ({ cmid, body, state })),
       present: room?.people.present ?? [],
       presentTotal: room?.people.total ?? 0,
@@ -42,6 +61,10 @@ export function exposeForTests(client: Client, shown: () => Room | undefined, lo
       unacknowledged: client.unacknowledged,
       rendered: log.rendered,
       hasOlder: room?.hasOlder ?? false,
+      hasNewer: room?.hasNewer ?? false,
+      head: room?.head ?? 0,
+      role: room?.membership?.role,
+      unread: Object.fromEntries([...client.rooms.keys()].flatMap((id) => [client.unread.of(id) ?? []].flat().map(({ unread, mentions, readSeq }) => [id, { unread, mentions, readSeq }]))),
     };
   };
   Object.defineProperty(window, "veza", { configurable: true, value: { client, snapshot } });

@@ -1,14 +1,19 @@
-import { Delivery, type Room as WireRoom, type Welcome } from "../gen/veza/v1/session_pb";
+import { Delivery } from "../gen/veza/v1/rooms_pb";
+import type { Welcome } from "../gen/veza/v1/session_pb";
+import { ClientCalls } from "./clientcalls";
 import { type Clock, sleep, systemClock } from "./clock";
+import { commandOf } from "./drafts";
 import { connectionLost, toVezaError, VezaError } from "./errors";
 import { Emitter } from "./events";
 import type { Link, Opener } from "./link";
-import type { ClientEvents, Endpoints, Options, RoomInfo, Status } from "./options";
+import type { ClientEvents, Endpoints, Options, Status } from "./options";
 import { Outbox } from "./outbox";
+import type { PersonStatus, Presence } from "./people";
 import { race, WinnerMemory } from "./race";
 import { Backoff, comeback, watchReturn } from "./reconnect";
 import { Room, type RoomPort } from "./room";
 import { type Command, type PushEvent, type ResultCase, type ResultOf, Session, type SessionEnd } from "./session";
+import { Unread } from "./unread";
 import { websocketOpener } from "./websocket";
 import { webtransportOpener } from "./webtransport";
 
@@ -31,13 +36,20 @@ export function connect(options: Options): Client {
 }
 
 /** A user's place on the server: one session, over whichever links it takes. */
-export class Client {
+export class Client extends ClientCalls {
   status: Status = { state: "connecting", attempt: 1 };
   /** The last measured round trip, milliseconds. */
   rttMs: number | undefined;
   /** Of the current or last session. */
   welcome: Welcome | undefined;
   readonly rooms = new Map<string, Room>();
+  /** What waits to be read, over all rooms of ours. */
+  readonly unread = new Unread(
+    () => this.me,
+    () => this.events.emit("unread", undefined),
+  );
+  /** How we say to be; told again on every new session. */
+  presence: PersonStatus = { state: "online", text: "" };
   private readonly events = new Emitter<ClientEvents>();
   private readonly clock: Clock;
   private readonly outbox: Outbox;
@@ -58,6 +70,7 @@ export class Client {
 
   /** Use {@link connect}. */
   constructor(private readonly options: Options) {
+    super();
     this.clock = options.clock ?? systemClock;
     this.endpoints = options;
     this.backoff = new Backoff(this.clock);
@@ -83,14 +96,18 @@ export class Client {
     void this.run();
   }
 
-  /** Becomes a member of a room and subscribes. A room that is joined already is returned as it is. */
-  async join(id: string): Promise<Room> {
+  /**
+   * Becomes a member of a room and subscribes. A room that is joined already is returned as it is. `invite` is the code
+   * of an invitation, where one is needed.
+   */
+  async join(id: string, invite = ""): Promise<Room> {
     const known = this.rooms.get(id);
     if (known && known.state !== "gone") return known;
-    const room = new Room(id, this.port());
+    const room = new Room(id, this.port(), (_, { readSeq, ...rest }) => this.unread.marked(id, readSeq, rest));
+    room.on("entry", (entry) => this.unread.said(entry));
     this.rooms.set(id, room);
     try {
-      await room.join();
+      await room.join(invite);
     } catch (error) {
       if (this.rooms.get(id) === room) this.rooms.delete(id);
       throw error;
@@ -112,16 +129,15 @@ export class Client {
     this.forget(id);
   }
 
-  async createRoom(id: string, title: string): Promise<RoomInfo> {
-    const { room } = await this.call({ case: "createRoom", value: { room: id, title } }, "roomCreated");
-    if (!room) throw new VezaError("malformed", "The server did not say which room.");
-    return roomInfo(room);
+  /** Counts anew what is unread in all our rooms. */
+  async refreshUnread(): Promise<void> {
+    await this.unread.refresh(this.call);
   }
 
-  /** A page of rooms in the order of their ids. `next` is the `after` of the page that follows; empty at the end. */
-  async listRooms(query: { mine?: boolean; after?: string; limit?: number } = {}): Promise<{ rooms: RoomInfo[]; next: string }> {
-    const { rooms, next } = await this.call({ case: "listRooms", value: query }, "roomList");
-    return { rooms: rooms.map(roomInfo), next };
+  /** Says how we are, in every room of this session. */
+  async setPresence(state: Presence, text = ""): Promise<void> {
+    this.presence = { state, text };
+    await this.tellPresence(state, text);
   }
 
   /** Does not wait any longer: reconnects now, or checks whether the link is alive. */
@@ -248,13 +264,15 @@ export class Client {
     this.events.emit("welcome", welcome);
     const limits = welcome.limits;
     this.outbox.online(
-      async ({ room, cmid, body }) => {
-        const stored = await session.call({ case: "publish", value: { room, cmid, body } }, "published");
+      async ({ room, cmid, draft }) => {
+        const stored = await session.call(commandOf(room, cmid, draft), "published");
         return { epoch: stored.epoch, seq: Number(stored.seq), atMs: Number(stored.atMs) };
       },
       { perSecond: limits?.publishPerSecond || 20, burst: limits?.publishBurst || 40 },
     );
     for (const waiter of this.waiters.splice(0)) waiter.resolve(session);
+    const { state, text } = this.presence;
+    if (state !== "online" || text !== "") void this.tellPresence(state, text).catch(() => undefined);
   }
 
   private sessionIsOver(session: Session): void {
@@ -334,7 +352,7 @@ export class Client {
   // ---- talking ----
 
   /** Calls on the current session, waits for one if there is none, and asks again if the link ends before the answer. */
-  private async call<Case extends ResultCase>(command: Command, expected: Case): Promise<ResultOf<Case>> {
+  protected readonly call = async <Case extends ResultCase>(command: Command, expected: Case): Promise<ResultOf<Case>> => {
     for (let refusals = 0; ; ) {
       const session = await this.online();
       try {
@@ -347,7 +365,7 @@ export class Client {
         await sleep(this.clock, retryAfterMs || 500);
       }
     }
-  }
+  };
 
   private online(): Promise<Session> {
     if (this.session) return Promise.resolve(this.session);
@@ -378,7 +396,16 @@ export class Client {
       case "roomLagging":
       case "presenceChanged":
       case "typingChanged":
+      case "receiptsChanged":
         return this.rooms.get(event.value.room)?.receive(event);
+      case "roomChanged":
+        return this.rooms.get(event.value.room?.id ?? "")?.receive(event);
+      case "roomEvicted": {
+        const room = this.rooms.get(event.value.room);
+        this.drop(event.value.room);
+        room?.evicted(event.value);
+        return this.events.emit("rooms", undefined);
+      }
       case "reconnect":
       case "closing":
         return; // The session and `oneSession` see to these.
@@ -396,10 +423,17 @@ export class Client {
   }
 
   private forget(id: string): void {
-    this.outbox.discardAll(id);
-    this.rooms.get(id)?.gone(new VezaError("closed", "You left this room."));
-    this.rooms.delete(id);
+    const room = this.rooms.get(id);
+    this.drop(id);
+    room?.gone(new VezaError("closed", "You left this room."));
     this.events.emit("rooms", undefined);
+  }
+
+  /** Nothing of the room is ours any more. */
+  private drop(id: string): void {
+    this.outbox.discardAll(id);
+    this.rooms.delete(id);
+    this.unread.forget(id);
   }
 
   private port(): RoomPort {
@@ -414,7 +448,7 @@ export class Client {
       get bodyBytesMax() {
         return client.welcome?.limits?.bodyBytesMax || 32 * 1024;
       },
-      call: (command, expected) => client.call(command, expected),
+      call: this.call,
       tell: (command) => client.session?.tell(command),
       newCmid: () => newCmid(client.clock),
     };
@@ -432,10 +466,6 @@ function defaultOpeners(endpoints: Endpoints): Opener[] {
     ...(webtransportUrl ? [webtransportOpener(webtransportUrl, certificateHashes)] : []),
     ...(websocketUrl ? [websocketOpener(websocketUrl)] : []),
   ];
-}
-
-function roomInfo({ id, title, head, members, createdMs }: WireRoom): RoomInfo {
-  return { id, title: title || id, head: Number(head), members, createdMs: Number(createdMs) };
 }
 
 /** Unique without a secure context, where `crypto.randomUUID` is missing. */

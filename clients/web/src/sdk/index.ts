@@ -1,11 +1,20 @@
 /** The Veza SDK: `connect`, then `client.join("lobby")`, then `room.publish("hello")`. See README.md. */
+export { applyChange, withPending } from "./changes";
 export { Client, connect } from "./client";
+export type { NewRoom } from "./clientcalls";
 export type { Clock } from "./clock";
 export { discover, type Discovery } from "./discover";
+export type { Draft } from "./drafts";
 export { VezaError, type VezaErrorCode } from "./errors";
 export type { TransportName } from "./link";
-export type { Message } from "./message";
-export type { ClientEvents, Endpoints, Options, RoomInfo, Status } from "./options";
+export { EVERYBODY, findMentions, type Mention, mentionsIn } from "./mentions";
+export { type Attachment, type Change, isText, type Message, type Note, type Reaction, standsInRoom } from "./message";
+export type { ClientEvents, Endpoints, Options, Status } from "./options";
 export type { Outgoing, Receipt } from "./outbox";
-export type { People } from "./people";
-export { Room, type RoomEvents } from "./room";
+export type { People, PersonStatus, Presence, ReadReceipt } from "./people";
+export { above, type Action, atLeast, needed, type Role, ROLES, type RoomKind, type Settings } from "./permissions";
+export { type MessageExtras, Room, type RoomEvents } from "./room";
+export type { AuditEntry, Revision, SanctionName, SearchPage } from "./roomcalls";
+export { FOREVER_MS, type Invite, type Membership, type RoomInfo } from "./roominfo";
+export type { Thread } from "./thread";
+export type { Unread, UnreadCount } from "./unread";

@@ -47,13 +47,6 @@ export interface ClientEvents {
   welcome: Welcome;
   /** A room was joined, left, or refused. */
   rooms: undefined;
-}
-
-/** What a list of rooms says about one. */
-export interface RoomInfo {
-  id: string;
-  title: string;
-  head: number;
-  members: number;
-  createdMs: number;
+  /** `client.unread` changed. */
+  unread: undefined;
 }

@@ -1,4 +1,5 @@
 import type { Clock } from "./clock";
+import type { Draft } from "./drafts";
 import { toVezaError, VezaError } from "./errors";
 import { BACKOFF_BASE_MS, BACKOFF_CAP_MS } from "./reconnect";
 
@@ -15,12 +16,14 @@ export interface Receipt {
 }
 
 /**
- * A message of ours until its delivery. `queued`: not on the way (again); `sending`; `stored`: acknowledged, its
+ * A message of ours, or a change of one, until its delivery. `queued`: not on the way (again); `sending`; `stored`: acknowledged, its
  * delivery has not come yet; `failed`: refused for good, see `error`.
  */
 export interface Outgoing {
   readonly room: string;
   readonly cmid: string;
+  readonly draft: Draft;
+  /** The text of a message or an edit. */
   readonly body: string;
   readonly createdMs: number;
   readonly state: "queued" | "sending" | "stored" | "failed";
@@ -38,7 +41,8 @@ interface Entry extends Outgoing {
   reject(error: VezaError): void;
 }
 
-export type SendPublish = (message: { room: string; cmid: string; body: string }) => Promise<Receipt>;
+/** Asks the server to write an entry. */
+export type Send = (entry: { room: string; cmid: string; draft: Draft }) => Promise<Receipt>;
 
 export interface PublishRate {
   perSecond: number;
@@ -46,12 +50,12 @@ export interface PublishRate {
 }
 
 /**
- * Publishes that are not acknowledged yet. Each keeps its cmid over every retry and reconnect, so the server stores
+ * Messages and changes that are not acknowledged yet, in the order they were made. Each keeps its cmid over every retry and reconnect, so the server stores
  * it once. The outbox keeps to the server's rate by itself and waits when it is told to.
  */
 export class Outbox {
   private readonly entries: Entry[] = [];
-  private send: SendPublish | undefined;
+  private send: Send | undefined;
   /** Answers to an earlier connection's publishes are not answers to this one's. */
   private generation = 0;
   private rate: PublishRate = { perSecond: 20, burst: 40 };
@@ -66,14 +70,15 @@ export class Outbox {
     private readonly changed: (room: string) => void,
   ) {}
 
-  /** Takes a message and sends it as soon as possible. */
-  add(room: string, cmid: string, body: string): Outgoing {
+  /** Takes what is to be written and sends it as soon as possible. */
+  add(room: string, cmid: string, draft: Draft): Outgoing {
     let resolve: Entry["resolve"] = () => {};
     let reject: Entry["reject"] = () => {};
     const stored = new Promise<Receipt>((yes, no) => ([resolve, reject] = [yes, no]));
     // The state says it too; nobody is obliged to wait for the promise.
     stored.catch(() => undefined);
-    const entry: Entry = { room, cmid, body, createdMs: this.clock.now(), state: "queued", stored, resolve, reject };
+    const body = "body" in draft ? draft.body : "";
+    const entry: Entry = { room, cmid, draft, body, createdMs: this.clock.now(), state: "queued", stored, resolve, reject };
     if (this.entries.filter((one) => one.state !== "failed").length >= OUTBOX_MAX) {
       throw new VezaError("limit", `${OUTBOX_MAX} messages are waiting to be sent already.`, true, 1_000);
     }
@@ -84,7 +89,7 @@ export class Outbox {
   }
 
   /** A connection is there: everything that is not acknowledged goes out (again), in its order. */
-  online(send: SendPublish, rate: PublishRate): void {
+  online(send: Send, rate: PublishRate): void {
     this.generation += 1;
     this.send = send;
     // A little below what the server allows, so that its clock and ours may differ.
@@ -190,7 +195,7 @@ export class Outbox {
     this.cancelTimer = this.clock.after(Math.max(1, Math.ceil(ms)), () => this.pump());
   }
 
-  private async transmit(entry: Entry, send: SendPublish): Promise<void> {
+  private async transmit(entry: Entry, send: Send): Promise<void> {
     const generation = this.generation;
     entry.state = "sending";
     this.changed(entry.room);
@@ -210,7 +215,9 @@ export class Outbox {
   }
 
   private refused(entry: Entry, error: VezaError): void {
-    if (!error.temporary && error.code !== "rate_limited") {
+    // What only this room refuses for a while must not hold up the others; people decide whether to say it again.
+    const ofRoom = error.code === "slow_mode" || error.code === "muted" || error.code === "banned";
+    if (ofRoom || (!error.temporary && error.code !== "rate_limited")) {
       entry.state = "failed";
       entry.error = error;
       entry.reject(error);

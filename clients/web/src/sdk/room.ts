@@ -1,21 +1,35 @@
-import type { RoomJoined, RoomResumed } from "../gen/veza/v1/session_pb";
-import { Delivery } from "../gen/veza/v1/session_pb";
-import { type Clock, sleep } from "./clock";
+import { type Receipt as WireReceipt, View } from "../gen/veza/v1/chat_pb";
+import { type Room as WireRoom, type RoomEvicted, type RoomJoined, Sanction } from "../gen/veza/v1/rooms_pb";
+import type { RoomResumed } from "../gen/veza/v1/session_pb";
+import { sleep } from "./clock";
+import type { Draft } from "./drafts";
 import { toVezaError, VezaError } from "./errors";
 import { Emitter } from "./events";
-import { fromWire, type Message } from "./message";
-import { type Hole, Ordering } from "./ordering";
-import type { Outbox, Outgoing } from "./outbox";
+import { mentionsIn } from "./mentions";
+import { Marks } from "./marks";
+import { type Attachment, fromWire, isText, type Message, standsInRoom } from "./message";
+import { Ordering } from "./ordering";
+import type { Outgoing } from "./outbox";
+import { Pages } from "./pages";
 import { People } from "./people";
-import { Backoff, BACKOFF_CAP_MS } from "./reconnect";
-import type { Command, PushEvent, ResultCase, ResultOf } from "./session";
+import { type Action, atLeast, needed } from "./permissions";
+import type { RoomPort } from "./port";
+import { Recent } from "./recent";
+import { Backoff } from "./reconnect";
+import { Repairer } from "./repairer";
+import { RoomCalls } from "./roomcalls";
+import { type Membership, type RoomInfo, roomInfo } from "./roominfo";
+import type { PushEvent } from "./session";
+import { Thread } from "./thread";
 import { Timeline } from "./timeline";
+
+export type { RoomPort } from "./port";
 
 /** A missing message gets this long to arrive by itself: datagrams overtake each other. Milliseconds. */
 export const HOLE_GRACE_MS = 50;
 /** What the server has announced (a replay, the delivery of what we published) is usually right behind. Milliseconds. */
 const PROMISE_GRACE_MS = 1_000;
-/** A gap up to this size is filled from the history; behind a larger one the log is shown from its end. */
+/** A gap up to this size is filled from the log; behind a larger one the room is shown from its end. */
 export const FILL_MAX = 500;
 /** Deliveries kept while the answer to join or resume is on its way on another lane. */
 const EARLY_MAX = 1_000;
@@ -23,102 +37,164 @@ const EARLY_MAX = 1_000;
 const TYPING_EVERY_MS = 3_000;
 /** Between two rejoins for an incomplete presence list. Milliseconds. */
 const PRESENCE_HEAL_MS = 5_000;
-const PAGE = 50;
-
-/** What a room needs from the connection. */
-export interface RoomPort {
-  readonly clock: Clock;
-  readonly outbox: Outbox;
-  /** Our own name. */
-  readonly me: string;
-  readonly bodyBytesMax: number;
-  readonly delivery: Delivery;
-  call<Case extends ResultCase>(command: Command, expected: Case): Promise<ResultOf<Case>>;
-  tell(command: Command): void;
-  newCmid(): string;
-}
+/** Rooms with more people present have no receipts. */
+const RECEIPTS_PRESENT_MAX = 100;
 
 export interface RoomEvents {
-  /** A message's turn has come: every message after the join once, in sequence, also over reconnects. */
+  /** A message's or note's turn has come: every one after the join once, in sequence, also over reconnects. */
   message: Message;
+  /** An entry's turn has come, changes too. */
+  entry: Message;
   /** `messages` or `pending` changed in any way. */
   timeline: undefined;
-  /** Who is here changed. */
+  /** Who is here, or how they are, changed. */
   presence: undefined;
   typing: undefined;
+  receipts: undefined;
   /** Something was missed and cannot be delivered in order; `messages` starts anew from the end of the log. */
   gap: undefined;
-  /** `state`, `title` or `members` changed. */
+  /** `state` or `info` changed. */
   state: undefined;
 }
 
+/** What more a message may carry. Mentions are read from the text when they are not given. */
+export interface MessageExtras {
+  thread?: number;
+  replyTo?: number;
+  mentions?: readonly string[];
+  attachments?: readonly Attachment[];
+}
+
 /** One room of this session: its log in order, who is here, and what we have said into it. */
-export class Room {
-  /** `joining` until the server agreed; `gone` when it refuses, see `error`. */
+export class Room extends RoomCalls {
+  /** `joining` until the server agreed; `gone` when it refuses or put us out, see `error`. */
   state: "joining" | "live" | "gone" = "joining";
   error: VezaError | undefined;
-  title: string;
-  members = 0;
-  /** Whether `loadOlder` may bring more. */
-  hasOlder = false;
+  /** What the room is like; nothing before the first join. */
+  info: RoomInfo | undefined;
+  /** Whether the reader stands at the end: then the oldest messages may go when there are too many. */
+  following = true;
+  /** When we last said something here, in the server's time; 0 if that is not known. For slow mode. */
+  lastSaidMs = 0;
   readonly people: People;
+  readonly marks: Marks;
   private readonly events = new Emitter<RoomEvents>();
   private readonly timeline = new Timeline();
   private readonly ordering = new Ordering(0n, 0);
+  private readonly recent = new Recent();
+  private readonly pages: Pages;
+  private readonly repairer: Repairer;
+  private readonly threads = new Set<Thread>();
   private early: Message[] = [];
-  private checkAtMs = Infinity;
-  private cancelCheck = () => {};
-  private repairing = false;
-  /** Everything asked before a rejoin belongs to an earlier state of the log. */
   private generation = 0;
-  private loading: Promise<boolean> | undefined;
   private typedMs = -Infinity;
   private healedMs = -Infinity;
 
   /** Use {@link Client.join}. */
   constructor(
     readonly id: string,
-    private readonly port: RoomPort,
+    protected readonly port: RoomPort,
+    marked: (room: Room, answer: { readSeq: number; unread: number; mentions: number }) => void = () => {},
   ) {
-    this.title = id;
+    super();
     this.people = new People(port.clock, () => this.events.emit("typing", undefined));
+    this.marks = new Marks(id, port, (answer) => marked(this, answer));
+    this.pages = new Pages(id, port, this.ordering, this.timeline, this.recent);
+    this.repairer = new Repairer(id, port, this.ordering, {
+      live: () => this.state === "live",
+      apply: (entries) => this.apply(entries),
+      rejoin: () => void this.rejoin(),
+      startAnew: (epoch, head) => this.startAnew(epoch, head),
+    });
   }
 
   on<Name extends keyof RoomEvents>(name: Name, listener: (value: RoomEvents[Name]) => void): () => void {
     return this.events.on(name, listener);
   }
 
-  /** The loaded part of the log: ascending, without holes. */
+  get title(): string {
+    return this.info?.title ?? this.id;
+  }
+
+  get members(): number {
+    return this.info?.members ?? 0;
+  }
+
+  /** Our own place in the room. */
+  get membership(): Membership | undefined {
+    return this.info?.me;
+  }
+
+  /** Whether our role allows it here. The server decides; this is for showing and hiding. */
+  can(action: Action): boolean {
+    const { info } = this;
+    return info !== undefined && !info.archived && atLeast(info.me?.role, needed(action, info.kind, info.settings));
+  }
+
+  /** The loaded stretch of what stands in the room, ascending: messages outside of threads, and notes. */
   get messages(): readonly Message[] {
     return this.timeline.messages;
   }
 
-  /** Our messages that have not been delivered yet, in the order they were written. */
+  /** Whether `loadOlder` may bring more. */
+  get hasOlder(): boolean {
+    return this.timeline.hasOlder;
+  }
+
+  /** Whether something was said behind the last loaded message, which `loadNewer` brings. */
+  get hasNewer(): boolean {
+    return !this.timeline.attached;
+  }
+
+  /** The last number of the log that is held without a hole; changes and thread replies count too. */
+  get head(): number {
+    return this.ordering.last;
+  }
+
+  /** What is ours and not delivered yet, in the order it was made. */
   get pending(): readonly Outgoing[] {
     return this.port.outbox.of(this.id);
   }
+
+  // ---- what we say ----
 
   /**
    * Says something. The message is kept until the server has stored it, over reconnects too.
    *
    * @throws VezaError `too_large`, `invalid_argument` or `limit` at once; everything later is in the result.
    */
-  publish(body: string): Outgoing {
-    const bytes = new TextEncoder().encode(body).length;
-    if (bytes === 0) throw new VezaError("invalid_argument", "A message needs a text.");
-    if (bytes > this.port.bodyBytesMax) {
-      throw new VezaError("too_large", `A message may have ${this.port.bodyBytesMax} bytes, this has ${bytes}.`);
-    }
+  publish(body: string, extras: MessageExtras = {}): Outgoing {
+    const { thread = 0, replyTo = 0, mentions = this.called(body), attachments = [] } = extras;
+    if (attachments.length === 0) this.checkBody(body);
     this.typedMs = -Infinity;
-    return this.port.outbox.add(this.id, this.port.newCmid(), body);
+    return this.write({ kind: "message", body, thread, replyTo, mentions, attachments });
   }
 
-  /** Sends a failed message again, as the same message. */
+  /** Replaces the body of a message of ours. */
+  edit(seq: number, body: string, mentions: readonly string[] = this.called(body)): Outgoing {
+    this.checkBody(body);
+    return this.write({ kind: "edit", seq, body, mentions });
+  }
+
+  /** Removes a message's content for everybody; its number stays. */
+  delete(seq: number, reason = ""): Outgoing {
+    return this.write({ kind: "deletion", seq, reason });
+  }
+
+  react(seq: number, emoji: string, remove = false): Outgoing {
+    return this.write({ kind: "reaction", seq, emoji, remove });
+  }
+
+  pin(seq: number, remove = false): Outgoing {
+    return this.write({ kind: "pin", seq, remove });
+  }
+
+  /** Sends what failed again, as the same entry. */
   retry(cmid: string): void {
     this.port.outbox.retry(this.id, cmid);
   }
 
-  /** Forgets a failed message. */
+  /** Forgets what failed. */
   discard(cmid: string): void {
     this.port.outbox.discard(this.id, cmid);
   }
@@ -132,19 +208,61 @@ export class Room {
     this.port.tell({ case: "typing", value: { room: this.id, active } });
   }
 
+  /** We have read everything up to here. */
+  markRead(seq: number): void {
+    this.marks.read(seq);
+  }
+
+  // ---- what we read ----
+
   /** Loads the page before the first loaded message. Resolves to whether there is more. */
   loadOlder(): Promise<boolean> {
-    this.loading ??= this.fetchOlder().finally(() => (this.loading = undefined));
-    return this.loading;
+    return this.changed(this.pages.older());
+  }
+
+  /** Loads the page behind the last loaded message. Resolves to whether there is more. */
+  loadNewer(): Promise<boolean> {
+    return this.changed(this.pages.newer());
+  }
+
+  /** Loads the stretch around a message unless it is there. Resolves to whether the message stands in the room. */
+  loadAround(seq: number): Promise<boolean> {
+    return this.changed(this.pages.around(seq));
+  }
+
+  /** Loads the end of the log, if the loaded stretch does not reach it. */
+  loadNewest(): Promise<void> {
+    return this.changed(this.pages.newest());
+  }
+
+  /** A loaded message. */
+  find(seq: number): Message | undefined {
+    return this.timeline.find(seq);
+  }
+
+  /** One entry of the log, whatever it is, as it is now. */
+  async entry(seq: number): Promise<Message | undefined> {
+    const known = this.timeline.find(seq);
+    if (known) return known;
+    const page = await this.pages.ask({ anchor: { case: "afterSeq", value: BigInt(seq - 1) }, limit: 1, view: View.EVERYTHING });
+    return page.messages.find((message) => message.seq === seq);
+  }
+
+  /** A thread by its first message, loading; kept up to date until it is closed. */
+  openThread(seq: number): Thread {
+    const thread: Thread = new Thread(seq, this.port, this.recent, (history) => this.pages.ask(history), () => this.threads.delete(thread));
+    thread.root = this.timeline.find(seq);
+    this.threads.add(thread);
+    return thread;
   }
 
   // ---- what the client drives ----
 
   /** Becomes a member and subscribes; with a cursor where the log is known already. */
-  async join(): Promise<void> {
+  async join(invite = ""): Promise<void> {
     const cursor = this.cursor();
     try {
-      const value = { room: this.id, delivery: this.port.delivery, ...(cursor && { cursor }) };
+      const value = { room: this.id, delivery: this.port.delivery, invite, ...(cursor && { cursor }) };
       this.joined(await this.port.call({ case: "joinRoom", value }, "roomJoined"));
     } catch (error) {
       const reason = toVezaError(error);
@@ -154,7 +272,7 @@ export class Room {
   }
 
   /** Where the log stands, for hello; nothing before the first join. */
-  cursor(): { room: string; epoch: bigint; lastSeq: bigint; delivery: Delivery } | undefined {
+  cursor(): { room: string; epoch: bigint; lastSeq: bigint; delivery: RoomPort["delivery"] } | undefined {
     if (this.ordering.epoch === 0n || this.state === "gone") return undefined;
     const { epoch, last } = this.ordering;
     return { room: this.id, epoch, lastSeq: BigInt(last), delivery: this.port.delivery };
@@ -163,7 +281,7 @@ export class Room {
   resumed({ result }: RoomResumed): void {
     if (result.case === "joined") return this.joined(result.value);
     const error = result.case === "error" ? VezaError.fromWire(result.value) : new VezaError("malformed", "No verdict.");
-    if (!error.temporary) return this.gone(error);
+    if (!error.temporary || error.code === "banned") return this.gone(error);
     void this.rejoin(error.retryAfterMs || 1_000);
   }
 
@@ -174,19 +292,24 @@ export class Room {
         return;
       case "roomHead":
         this.ordering.noteHead(event.value.epoch, Number(event.value.head));
-        return this.checkIn(HOLE_GRACE_MS);
+        return this.repairer.checkIn(HOLE_GRACE_MS);
       case "roomLagging":
         // What follows is unknown until the first repair says where the log ends.
         this.ordering.noteHead(event.value.epoch, this.ordering.last + 1);
-        return this.checkIn(0);
+        return this.repairer.checkIn(0);
       case "presenceChanged": {
-        const { joined, left, presentTotal } = event.value;
-        if (!this.people.change(joined, left, presentTotal)) this.healPresence();
+        const { joined, left, presentTotal, statuses } = event.value;
+        if (!this.people.change(joined, left, presentTotal, statuses)) this.healPresence();
         return this.events.emit("presence", undefined);
       }
       case "typingChanged":
         if (event.value.user !== this.port.me) this.people.setTyping(event.value.user, event.value.active);
         return;
+      case "receiptsChanged":
+        return this.raiseReceipts(event.value.receipts);
+      case "roomChanged":
+        if (event.value.room) this.describe(event.value.room);
+        return this.events.emit("state", undefined);
       default:
         return;
     }
@@ -197,27 +320,61 @@ export class Room {
     for (const { receipt } of this.pending) {
       if (!receipt) continue;
       this.ordering.noteHead(receipt.epoch, receipt.seq);
-      this.checkIn(PROMISE_GRACE_MS);
+      this.repairer.checkIn(PROMISE_GRACE_MS);
     }
+    // What had been done before has nothing left to be delivered.
+    this.port.outbox.settled(this.id, this.ordering.epoch, this.ordering.last);
     this.events.emit("timeline", undefined);
   }
 
   /** The link is gone; the next one resumes from the cursor. */
   offline(): void {
     this.generation += 1;
-    this.repairing = false;
-    this.stopCheck();
+    this.repairer.stop();
     this.typedMs = -Infinity;
+  }
+
+  /** The server has put us out. */
+  evicted({ sanction, reason, untilMs }: RoomEvicted): void {
+    const why = reason === "" ? "." : `: ${reason}`;
+    const retryAfterMs = untilMs === 0n ? 0 : Math.max(0, Number(untilMs) - this.port.clock.now());
+    if (sanction === Sanction.BAN) this.gone(new VezaError("banned", `You were banned from ${this.title}${why}`, false, retryAfterMs));
+    else if (sanction === Sanction.KICK) this.gone(new VezaError("not_found", `You were removed from ${this.title}${why}`, false, retryAfterMs));
+    else this.gone(new VezaError("closed", `You are no longer a member of ${this.title}.`));
   }
 
   gone(error: VezaError): void {
     this.offline();
+    this.marks.stop();
     this.state = "gone";
     this.error = error;
     this.events.emit("state", undefined);
   }
 
   // ---- how it works ----
+
+  private checkBody(body: string): void {
+    const bytes = new TextEncoder().encode(body).length;
+    if (bytes === 0) throw new VezaError("invalid_argument", "A message needs a text.");
+    if (bytes > this.port.bodyBytesMax) {
+      throw new VezaError("too_large", `A message may have ${this.port.bodyBytesMax} bytes, this has ${bytes}.`);
+    }
+  }
+
+  /** Whom a text calls, as far as we may: everybody's name is only a word to those who may not call everybody. */
+  private called(body: string): string[] {
+    return mentionsIn(body).filter((user) => user !== "*" || this.can("mention_all"));
+  }
+
+  private write(draft: Draft): Outgoing {
+    return this.port.outbox.add(this.id, this.port.newCmid(), draft);
+  }
+
+  private async changed<T>(loading: Promise<T>): Promise<T> {
+    const outcome = await loading;
+    this.events.emit("timeline", undefined);
+    return outcome;
+  }
 
   /** Joins again from the cursor until that works, is refused, or the link ends. */
   private async rejoin(delayMs = 0): Promise<void> {
@@ -230,17 +387,17 @@ export class Room {
     }
   }
 
-  private joined({ room, verdict, present, presentTotal }: RoomJoined): void {
+  private joined({ room, verdict, present, presentTotal, statuses, receipts }: RoomJoined): void {
     if (!room) return this.gone(new VezaError("malformed", "The server did not say which room."));
     this.generation += 1;
-    this.repairing = false;
+    this.repairer.stop();
     this.state = "live";
     this.error = undefined;
-    this.title = room.title || room.id;
-    this.members = room.members;
-    this.people.replace(present, presentTotal);
+    this.describe(room);
+    this.people.replace(present, presentTotal, statuses, receipts);
     const head = Number(room.head);
     const outcome = verdict?.outcome;
+    this.marks.restart(Number(room.me?.deliveredSeq ?? 0), Number(room.me?.readSeq ?? 0), this.ordering.epoch === room.epoch);
     if (outcome?.case === "gap") this.bridge(room.epoch, head, Number(outcome.value.firstAvailable));
     else if (this.ordering.epoch !== room.epoch) this.restart(room.epoch, head);
     else this.ordering.noteHead(room.epoch, head);
@@ -248,29 +405,40 @@ export class Room {
     this.early = [];
     for (const message of early) this.deliver(message);
     // What was promised to follow is on its way; what does not arrive is asked for.
-    this.checkIn(PROMISE_GRACE_MS);
+    this.repairer.checkIn(PROMISE_GRACE_MS);
     this.events.emit("state", undefined);
     this.events.emit("presence", undefined);
+    this.events.emit("receipts", undefined);
   }
 
-  /** Something lies between our last message and the deliveries that follow: fill it, or start anew at the end. */
+  /** What is told with a lower revision is older. A push does not say what we are in the room, if that is so as before. */
+  private describe(room: WireRoom): void {
+    const { info } = this;
+    const told = roomInfo(room);
+    if (info && told.revision < info.revision) return;
+    const me = told.me ?? info?.me;
+    this.info = { ...told, ...(me && { me }) };
+  }
+
+  /** Something lies between our last entry and the deliveries that follow: fill it, or start anew at the end. */
   private bridge(epoch: bigint, head: number, firstAvailable: number): void {
     const { last } = this.ordering;
     const fillable = epoch === this.ordering.epoch && head > last && head - last <= FILL_MAX && firstAvailable <= last + 1;
     if (!fillable) return this.startAnew(epoch, head);
     this.ordering.noteHead(epoch, head);
-    this.checkIn(0);
+    this.repairer.checkIn(0);
   }
 
   private startAnew(epoch: bigint, head: number): void {
     this.restart(epoch, head);
     this.events.emit("gap", undefined);
     void this.loadOlder().catch(() => undefined);
+    for (const thread of this.threads) void thread.load().catch(() => undefined);
   }
 
   private restart(epoch: bigint, head: number): void {
-    this.timeline.clear();
-    this.hasOlder = head > 0;
+    this.timeline.replace([], true, head > 0);
+    this.recent.clear();
     this.apply(this.ordering.restart(epoch, head));
     this.events.emit("timeline", undefined);
   }
@@ -282,100 +450,51 @@ export class Room {
       return;
     }
     this.apply(this.ordering.accept(message));
-    this.checkIn(HOLE_GRACE_MS);
+    this.repairer.checkIn(HOLE_GRACE_MS);
   }
 
-  private apply(messages: readonly Message[]): void {
-    if (messages.length === 0) return;
-    if (this.timeline.append(messages)) this.hasOlder = true;
-    for (const message of messages) {
-      this.people.stopTyping(message.author);
-      if (message.author === this.port.me) this.port.outbox.delivered(this.id, message.cmid, message);
-      this.events.emit("message", message);
-    }
+  private apply(entries: readonly Message[]): void {
+    if (entries.length === 0) return;
+    for (const entry of entries) this.applyOne(entry);
+    if (this.people.total <= RECEIPTS_PRESENT_MAX) this.marks.delivered(this.ordering.last);
     this.port.outbox.settled(this.id, this.ordering.epoch, this.ordering.last);
     this.events.emit("timeline", undefined);
   }
 
-  private checkIn(ms: number): void {
-    if (!this.ordering.hole) return this.stopCheck();
-    const atMs = this.port.clock.now() + ms;
-    if (this.repairing || atMs >= this.checkAtMs) return;
-    this.stopCheck();
-    this.checkAtMs = atMs;
-    this.cancelCheck = this.port.clock.after(ms, () => {
-      this.checkAtMs = Infinity;
-      if (this.ordering.hole && this.state === "live") void this.repair();
-    });
-  }
-
-  private stopCheck(): void {
-    this.cancelCheck();
-    this.checkAtMs = Infinity;
-  }
-
-  /** Asks for what is missing until nothing is. Ends quietly with the link: the resume goes on where this stopped. */
-  private async repair(): Promise<void> {
-    const generation = this.generation;
-    this.repairing = true;
-    let failures = 0;
-    for (let hole = this.ordering.hole; hole; hole = this.ordering.hole) {
-      try {
-        if (!(await this.repairOnce(hole, generation))) break;
-        failures = 0;
-      } catch (error) {
-        const { temporary, retryAfterMs } = toVezaError(error);
-        if (generation !== this.generation) return;
-        failures += 1;
-        if (!temporary && failures > 1) return this.rejoin();
-        const waitMs = retryAfterMs || Math.min(BACKOFF_CAP_MS, 500 * 2 ** failures);
-        await sleep(this.port.clock, waitMs);
+  private applyOne(entry: Message): void {
+    const { me } = this.port;
+    if (standsInRoom(entry)) this.timeline.live(entry, this.following);
+    else {
+      this.recent.add(entry);
+      this.timeline.change(entry, me);
+    }
+    for (const thread of this.threads) thread.receive(entry);
+    if (entry.change?.kind === "note") this.noted(entry);
+    if (isText(entry)) this.people.said(entry.author, this.people.total <= RECEIPTS_PRESENT_MAX ? entry.seq : 0);
+    if (entry.author === me) {
+      if (isText(entry)) {
+        this.marks.published(entry.seq);
+        this.lastSaidMs = Math.max(this.lastSaidMs, entry.atMs);
       }
-      if (generation !== this.generation) return;
+      this.port.outbox.delivered(this.id, entry.cmid, entry);
     }
-    if (generation === this.generation) this.repairing = false;
+    this.events.emit("entry", entry);
+    if (standsInRoom(entry)) this.events.emit("message", entry);
   }
 
-  /** Returns whether asking on makes sense. */
-  private async repairOnce({ after, upTo }: Hole, generation: number): Promise<boolean> {
-    const { epoch } = this.ordering;
-    const value = { room: this.id, epoch, afterSeq: BigInt(after), upToSeq: BigInt(upTo) };
-    const page = await this.port.call({ case: "repair", value }, "repaired");
-    if (generation !== this.generation) return false;
-    if (page.epoch !== epoch) {
-      void this.rejoin();
-      return false;
-    }
-    for (const message of page.messages) this.apply(this.ordering.accept(fromWire(message)));
-    this.ordering.noteHead(epoch, Number(page.head));
-    if (this.ordering.last > after) return true;
-    if (Number(page.head) <= after) {
-      // Nothing is missing: the mark was ahead of the log.
-      this.apply(this.ordering.restart(epoch, this.ordering.last));
-      return false;
-    }
-    this.startAnew(epoch, Number(page.head));
-    return false;
+  /** Some notes say what we may do from now on. */
+  private noted({ change }: Message): void {
+    const own = this.info?.me;
+    if (change?.kind !== "note" || !own || change.user !== this.port.me) return;
+    if (change.what === "role_changed" && change.role) own.role = change.role;
+    if (change.what === "muted") own.mutedUntilMs = change.untilMs;
+    if (change.what === "unmuted") own.mutedUntilMs = 0;
+    this.events.emit("state", undefined);
   }
 
-  private async fetchOlder(): Promise<boolean> {
-    const before = this.timeline.first?.seq ?? this.ordering.last + 1;
-    if (before <= 1) {
-      this.hasOlder = false;
-      return false;
-    }
-    const value = { room: this.id, anchor: { case: "beforeSeq" as const, value: BigInt(before) }, limit: PAGE };
-    const page = await this.port.call({ case: "history", value }, "historyPage");
-    const first = this.timeline.first?.seq ?? this.ordering.last + 1;
-    // The log was restarted while the page was on its way.
-    if (page.epoch !== this.ordering.epoch || first !== before) return this.hasOlder;
-    const messages = page.messages.map(fromWire);
-    // Only what joins the loaded stretch without a hole may be put before it.
-    const joins = messages.at(-1)?.seq === before - 1 || page.messages.length === 0;
-    if (joins) this.timeline.prepend(messages, before);
-    this.hasOlder = joins && page.moreBefore && messages.length > 0;
-    this.events.emit("timeline", undefined);
-    return this.hasOlder;
+  private raiseReceipts(receipts: readonly WireReceipt[]): void {
+    this.people.raiseReceipts(receipts);
+    this.events.emit("receipts", undefined);
   }
 
   /** A presence change was lost; the answer to a join carries the whole list. */

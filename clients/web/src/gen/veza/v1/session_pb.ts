@@ -10,13 +10,17 @@
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Message as Message$1 } from "@bufbuild/protobuf";
+import type { DeleteMessage, EditMessage, History, HistoryPage, ListPins, ListReactions, ListRevisions, ListUnread, Mark, Marked, MessageDelivered, Pin, PinList, PresenceChanged, PresenceSet, Publish, Published, React, ReactionList, ReceiptsChanged, Repair, Repaired, RevisionList, RoomHead, RoomLagging, Search, SearchResult, SetPresence, Typing, TypingChanged, UnreadList } from "./chat_pb";
+import { file_veza_v1_chat } from "./chat_pb";
+import type { AuditList, CreateInvite, CreateRoom, DirectOpened, InviteCreated, InviteList, InviteRevoked, JoinRoom, LeaveRoom, ListAudit, ListInvites, ListMembers, ListRooms, MemberList, MemberUpdated, Moderate, OpenDirect, RevokeInvite, RoomChanged, RoomCreated, RoomCursor, RoomEvicted, RoomJoined, RoomLeft, RoomList, RoomUpdated, SetRole, Unsubscribe, Unsubscribed, UpdateRoom } from "./rooms_pb";
+import { file_veza_v1_rooms } from "./rooms_pb";
+import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file veza/v1/session.proto.
  */
 export const file_veza_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("ChV2ZXphL3YxL3Nlc3Npb24ucHJvdG8SB3ZlemEudjEilgQKC0NsaWVudEZyYW1lEgoKAmlkGAEgASgNEh8KBWhlbGxvGAIgASgLMg4udmV6YS52MS5IZWxsb0gAEi4KDXJlZnJlc2hfdG9rZW4YAyABKAsyFS52ZXphLnYxLlJlZnJlc2hUb2tlbkgAEh0KBHBpbmcYBCABKAsyDS52ZXphLnYxLlBpbmdIABIbCgNieWUYBSABKAsyDC52ZXphLnYxLkJ5ZUgAEioKC2NyZWF0ZV9yb29tGAogASgLMhMudmV6YS52MS5DcmVhdGVSb29tSAASJgoJam9pbl9yb29tGAsgASgLMhEudmV6YS52MS5Kb2luUm9vbUgAEigKCmxlYXZlX3Jvb20YDCABKAsyEi52ZXphLnYxLkxlYXZlUm9vbUgAEigKCmxpc3Rfcm9vbXMYDSABKAsyEi52ZXphLnYxLkxpc3RSb29tc0gAEiMKB3B1Ymxpc2gYDiABKAsyEC52ZXphLnYxLlB1Ymxpc2hIABIjCgdoaXN0b3J5GA8gASgLMhAudmV6YS52MS5IaXN0b3J5SAASIQoGdHlwaW5nGBAgASgLMg8udmV6YS52MS5UeXBpbmdIABIhCgZyZXBhaXIYESABKAsyDy52ZXphLnYxLlJlcGFpckgAEisKC3Vuc3Vic2NyaWJlGBIgASgLMhQudmV6YS52MS5VbnN1YnNjcmliZUgAQgkKB2NvbW1hbmQiVgoLU2VydmVyRnJhbWUSHwoFcmVwbHkYASABKAsyDi52ZXphLnYxLlJlcGx5SAASHQoEcHVzaBgCIAEoCzINLnZlemEudjEuUHVzaEgAQgcKBWZyYW1lIosECgVSZXBseRIKCgJpZBgBIAEoDRIfCgVlcnJvchgCIAEoCzIOLnZlemEudjEuRXJyb3JIABIjCgd3ZWxjb21lGAMgASgLMhAudmV6YS52MS5XZWxjb21lSAASHQoEcG9uZxgEIAEoCzINLnZlemEudjEuUG9uZ0gAEjAKDnRva2VuX2FjY2VwdGVkGAUgASgLMhYudmV6YS52MS5Ub2tlbkFjY2VwdGVkSAASLAoMcm9vbV9jcmVhdGVkGAogASgLMhQudmV6YS52MS5Sb29tQ3JlYXRlZEgAEioKC3Jvb21fam9pbmVkGAsgASgLMhMudmV6YS52MS5Sb29tSm9pbmVkSAASJgoJcm9vbV9sZWZ0GAwgASgLMhEudmV6YS52MS5Sb29tTGVmdEgAEiYKCXJvb21fbGlzdBgNIAEoCzIRLnZlemEudjEuUm9vbUxpc3RIABInCglwdWJsaXNoZWQYDiABKAsyEi52ZXphLnYxLlB1Ymxpc2hlZEgAEiwKDGhpc3RvcnlfcGFnZRgPIAEoCzIULnZlemEudjEuSGlzdG9yeVBhZ2VIABIlCghyZXBhaXJlZBgQIAEoCzIRLnZlemEudjEuUmVwYWlyZWRIABItCgx1bnN1YnNjcmliZWQYESABKAsyFS52ZXphLnYxLlVuc3Vic2NyaWJlZEgAQggKBnJlc3VsdCKpAwoEUHVzaBIsCgdtZXNzYWdlGAEgASgLMhkudmV6YS52MS5NZXNzYWdlRGVsaXZlcmVkSAASLAoMcm9vbV9yZXN1bWVkGAIgASgLMhQudmV6YS52MS5Sb29tUmVzdW1lZEgAEiYKCXJvb21faGVhZBgDIAEoCzIRLnZlemEudjEuUm9vbUhlYWRIABIsCgxyb29tX2xhZ2dpbmcYBCABKAsyFC52ZXphLnYxLlJvb21MYWdnaW5nSAASNAoQcHJlc2VuY2VfY2hhbmdlZBgFIAEoCzIYLnZlemEudjEuUHJlc2VuY2VDaGFuZ2VkSAASMAoOdHlwaW5nX2NoYW5nZWQYBiABKAsyFi52ZXphLnYxLlR5cGluZ0NoYW5nZWRIABIwCg50b2tlbl9leHBpcmluZxgHIAEoCzIWLnZlemEudjEuVG9rZW5FeHBpcmluZ0gAEicKCXJlY29ubmVjdBgIIAEoCzISLnZlemEudjEuUmVjb25uZWN0SAASIwoHY2xvc2luZxgJIAEoCzIQLnZlemEudjEuQ2xvc2luZ0gAQgcKBWV2ZW50ImUKBUVycm9yEiAKBGNvZGUYASABKA4yEi52ZXphLnYxLkVycm9yQ29kZRIPCgdtZXNzYWdlGAIgASgJEhEKCXRlbXBvcmFyeRgDIAEoCBIWCg5yZXRyeV9hZnRlcl9tcxgEIAEoDSJgCgVIZWxsbxINCgV0b2tlbhgBIAEoCRIOCgZjbGllbnQYAiABKAkSFAoMcmVzdW1lX3Rva2VuGAMgASgJEiIKBXJvb21zGAQgAygLMhMudmV6YS52MS5Sb29tQ3Vyc29yImAKClJvb21DdXJzb3ISDAoEcm9vbRgBIAEoCRINCgVlcG9jaBgCIAEoBBIQCghsYXN0X3NlcRgDIAEoBBIjCghkZWxpdmVyeRgEIAEoDjIRLnZlemEudjEuRGVsaXZlcnki5gEKB1dlbGNvbWUSEgoKc2Vzc2lvbl9pZBgBIAEoCRIMCgR1c2VyGAIgASgJEhQKDHJlc3VtZV90b2tlbhgDIAEoCRIPCgdyZXN1bWVkGAQgASgIEh8KBmxpbWl0cxgFIAEoCzIPLnZlemEudjEuTGltaXRzEhQKDGhlYXJ0YmVhdF9tcxgGIAEoDRIWCg5zZXJ2ZXJfdGltZV9tcxgHIAEoBBIYChB0b2tlbl9leHBpcmVzX21zGAggASgEEhYKDnNlcnZlcl92ZXJzaW9uGAkgASgJEhEKCXRyYW5zcG9ydBgKIAEoCSKZAQoGTGltaXRzEhcKD2ZyYW1lX2J5dGVzX21heBgBIAEoDRIWCg5ib2R5X2J5dGVzX21heBgCIAEoDRIRCglyb29tc19tYXgYAyABKA0SGAoQaGlzdG9yeV9wYWdlX21heBgEIAEoDRIaChJwdWJsaXNoX3Blcl9zZWNvbmQYBSABKA0SFQoNcHVibGlzaF9idXJzdBgGIAEoDSIdCgxSZWZyZXNoVG9rZW4SDQoFdG9rZW4YASABKAkiKQoNVG9rZW5BY2NlcHRlZBIYChB0b2tlbl9leHBpcmVzX21zGAEgASgEIikKDVRva2VuRXhwaXJpbmcSGAoQdG9rZW5fZXhwaXJlc19tcxgBIAEoBCIeCgRQaW5nEhYKDmNsaWVudF90aW1lX21zGAEgASgEIjYKBFBvbmcSFgoOY2xpZW50X3RpbWVfbXMYASABKAQSFgoOc2VydmVyX3RpbWVfbXMYAiABKAQiBQoDQnllIi0KCVJlY29ubmVjdBIQCghhZnRlcl9tcxgBIAEoDRIOCgZyZWFzb24YAiABKAkiPwoHQ2xvc2luZxIMCgRjb2RlGAEgASgNEg4KBnJlYXNvbhgCIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgDIAEoDSJjCgRSb29tEgoKAmlkGAEgASgJEg0KBXRpdGxlGAIgASgJEg0KBWVwb2NoGAMgASgEEgwKBGhlYWQYBCABKAQSDwoHbWVtYmVycxgFIAEoDRISCgpjcmVhdGVkX21zGAYgASgEIikKCkNyZWF0ZVJvb20SDAoEcm9vbRgBIAEoCRINCgV0aXRsZRgCIAEoCSIqCgtSb29tQ3JlYXRlZBIbCgRyb29tGAEgASgLMg0udmV6YS52MS5Sb29tImIKCEpvaW5Sb29tEgwKBHJvb20YASABKAkSIwoGY3Vyc29yGAIgASgLMhMudmV6YS52MS5Sb29tQ3Vyc29yEiMKCGRlbGl2ZXJ5GAMgASgOMhEudmV6YS52MS5EZWxpdmVyeSJ0CgpSb29tSm9pbmVkEhsKBHJvb20YASABKAsyDS52ZXphLnYxLlJvb20SIQoHdmVyZGljdBgCIAEoCzIQLnZlemEudjEuVmVyZGljdBIPCgdwcmVzZW50GAMgAygJEhUKDXByZXNlbnRfdG90YWwYBCABKA0ieQoHVmVyZGljdBIdCgRsaXZlGAEgASgLMg0udmV6YS52MS5MaXZlSAASJwoJcmVjb3ZlcmVkGAIgASgLMhIudmV6YS52MS5SZWNvdmVyZWRIABIbCgNnYXAYAyABKAsyDC52ZXphLnYxLkdhcEgAQgkKB291dGNvbWUiBgoETGl2ZSIdCglSZWNvdmVyZWQSEAoIbWVzc2FnZXMYASABKAQiQgoDR2FwEiIKBnJlYXNvbhgBIAEoDjISLnZlemEudjEuR2FwUmVhc29uEhcKD2ZpcnN0X2F2YWlsYWJsZRgCIAEoBCJtCgtSb29tUmVzdW1lZBIMCgRyb29tGAEgASgJEiUKBmpvaW5lZBgCIAEoCzITLnZlemEudjEuUm9vbUpvaW5lZEgAEh8KBWVycm9yGAMgASgLMg4udmV6YS52MS5FcnJvckgAQggKBnJlc3VsdCIZCglMZWF2ZVJvb20SDAoEcm9vbRgBIAEoCSIYCghSb29tTGVmdBIMCgRyb29tGAEgASgJIhsKC1Vuc3Vic2NyaWJlEgwKBHJvb20YASABKAkiHAoMVW5zdWJzY3JpYmVkEgwKBHJvb20YASABKAkiNwoJTGlzdFJvb21zEgwKBG1pbmUYASABKAgSDQoFYWZ0ZXIYAiABKAkSDQoFbGltaXQYAyABKA0iNgoIUm9vbUxpc3QSHAoFcm9vbXMYASADKAsyDS52ZXphLnYxLlJvb20SDAoEbmV4dBgCIAEoCSIzCgdQdWJsaXNoEgwKBHJvb20YASABKAkSDAoEY21pZBgCIAEoCRIMCgRib2R5GAMgASgJImUKCVB1Ymxpc2hlZBIMCgRyb29tGAEgASgJEgwKBGNtaWQYAiABKAkSDQoFZXBvY2gYAyABKAQSCwoDc2VxGAQgASgEEg0KBWF0X21zGAUgASgEEhEKCWR1cGxpY2F0ZRgGIAEoCCJuCgdNZXNzYWdlEgwKBHJvb20YASABKAkSDQoFZXBvY2gYAiABKAQSCwoDc2VxGAMgASgEEgwKBGNtaWQYBCABKAkSDgoGYXV0aG9yGAUgASgJEgwKBGJvZHkYBiABKAkSDQoFYXRfbXMYByABKAQiNQoQTWVzc2FnZURlbGl2ZXJlZBIhCgdtZXNzYWdlGAEgASgLMhAudmV6YS52MS5NZXNzYWdlIjUKCFJvb21IZWFkEgwKBHJvb20YASABKAkSDQoFZXBvY2gYAiABKAQSDAoEaGVhZBgDIAEoBCJCCgtSb29tTGFnZ2luZxIMCgRyb29tGAEgASgJEg0KBWVwb2NoGAIgASgEEhYKDmxhc3RfZGVsaXZlcmVkGAMgASgEIksKBlJlcGFpchIMCgRyb29tGAEgASgJEg0KBWVwb2NoGAIgASgEEhEKCWFmdGVyX3NlcRgDIAEoBBIRCgl1cF90b19zZXEYBCABKAQiWQoIUmVwYWlyZWQSDAoEcm9vbRgBIAEoCRINCgVlcG9jaBgCIAEoBBIiCghtZXNzYWdlcxgDIAMoCzIQLnZlemEudjEuTWVzc2FnZRIMCgRoZWFkGAQgASgEIlsKB0hpc3RvcnkSDAoEcm9vbRgBIAEoCRIUCgpiZWZvcmVfc2VxGAIgASgESAASEwoJYWZ0ZXJfc2VxGAMgASgESAASDQoFbGltaXQYBCABKA1CCAoGYW5jaG9yIp4BCgtIaXN0b3J5UGFnZRIMCgRyb29tGAEgASgJEg0KBWVwb2NoGAIgASgEEiIKCG1lc3NhZ2VzGAMgAygLMhAudmV6YS52MS5NZXNzYWdlEhMKC21vcmVfYmVmb3JlGAQgASgIEhIKCm1vcmVfYWZ0ZXIYBSABKAgSFwoPZmlyc3RfYXZhaWxhYmxlGAYgASgEEgwKBGhlYWQYByABKAQiJgoGVHlwaW5nEgwKBHJvb20YASABKAkSDgoGYWN0aXZlGAIgASgIIjsKDVR5cGluZ0NoYW5nZWQSDAoEcm9vbRgBIAEoCRIMCgR1c2VyGAIgASgJEg4KBmFjdGl2ZRgDIAEoCCJUCg9QcmVzZW5jZUNoYW5nZWQSDAoEcm9vbRgBIAEoCRIOCgZqb2luZWQYAiADKAkSDAoEbGVmdBgDIAMoCRIVCg1wcmVzZW50X3RvdGFsGAQgASgNKtIDCglFcnJvckNvZGUSGgoWRVJST1JfQ09ERV9VTlNQRUNJRklFRBAAEhgKFEVSUk9SX0NPREVfTUFMRk9STUVEEAESHwobRVJST1JfQ09ERV9JTlZBTElEX0FSR1VNRU5UEAISGwoXRVJST1JfQ09ERV9PVVRfT0ZfT1JERVIQAxIeChpFUlJPUl9DT0RFX1VOQVVUSEVOVElDQVRFRBAEEiAKHEVSUk9SX0NPREVfUEVSTUlTU0lPTl9ERU5JRUQQBRIYChRFUlJPUl9DT0RFX05PVF9GT1VORBAGEh0KGUVSUk9SX0NPREVfQUxSRUFEWV9FWElTVFMQBxIcChhFUlJPUl9DT0RFX0NNSURfQ09ORkxJQ1QQCBIYChRFUlJPUl9DT0RFX1RPT19MQVJHRRAJEhsKF0VSUk9SX0NPREVfUkFURV9MSU1JVEVEEAoSFAoQRVJST1JfQ09ERV9MSU1JVBALEhoKFkVSUk9SX0NPREVfVU5BVkFJTEFCTEUQDBIbChdFUlJPUl9DT0RFX1NUT1JBR0VfRlVMTBANEhcKE0VSUk9SX0NPREVfSU5URVJOQUwQDhIZChVFUlJPUl9DT0RFX1dST05HX0xBTkUQDyo3CghEZWxpdmVyeRIYChRERUxJVkVSWV9VTlNQRUNJRklFRBAAEhEKDURFTElWRVJZX0ZBU1QQASqhAQoJR2FwUmVhc29uEhoKFkdBUF9SRUFTT05fVU5TUEVDSUZJRUQQABIeChpHQVBfUkVBU09OX0hJU1RPUllfRVhQSVJFRBABEhwKGEdBUF9SRUFTT05fRVBPQ0hfQ0hBTkdFRBACEhsKF0dBUF9SRUFTT05fQ1VSU09SX0FIRUFEEAMSHQoZR0FQX1JFQVNPTl9UT09fRkFSX0JFSElORBAEYgZwcm90bzM");
+  fileDesc("ChV2ZXphL3YxL3Nlc3Npb24ucHJvdG8SB3ZlemEudjEi5woKC0NsaWVudEZyYW1lEgoKAmlkGAEgASgNEh8KBWhlbGxvGAIgASgLMg4udmV6YS52MS5IZWxsb0gAEi4KDXJlZnJlc2hfdG9rZW4YAyABKAsyFS52ZXphLnYxLlJlZnJlc2hUb2tlbkgAEh0KBHBpbmcYBCABKAsyDS52ZXphLnYxLlBpbmdIABIbCgNieWUYBSABKAsyDC52ZXphLnYxLkJ5ZUgAEioKC2NyZWF0ZV9yb29tGAogASgLMhMudmV6YS52MS5DcmVhdGVSb29tSAASJgoJam9pbl9yb29tGAsgASgLMhEudmV6YS52MS5Kb2luUm9vbUgAEigKCmxlYXZlX3Jvb20YDCABKAsyEi52ZXphLnYxLkxlYXZlUm9vbUgAEigKCmxpc3Rfcm9vbXMYDSABKAsyEi52ZXphLnYxLkxpc3RSb29tc0gAEiMKB3B1Ymxpc2gYDiABKAsyEC52ZXphLnYxLlB1Ymxpc2hIABIjCgdoaXN0b3J5GA8gASgLMhAudmV6YS52MS5IaXN0b3J5SAASIQoGdHlwaW5nGBAgASgLMg8udmV6YS52MS5UeXBpbmdIABIhCgZyZXBhaXIYESABKAsyDy52ZXphLnYxLlJlcGFpckgAEisKC3Vuc3Vic2NyaWJlGBIgASgLMhQudmV6YS52MS5VbnN1YnNjcmliZUgAEiwKDGVkaXRfbWVzc2FnZRgTIAEoCzIULnZlemEudjEuRWRpdE1lc3NhZ2VIABIwCg5kZWxldGVfbWVzc2FnZRgUIAEoCzIWLnZlemEudjEuRGVsZXRlTWVzc2FnZUgAEh8KBXJlYWN0GBUgASgLMg4udmV6YS52MS5SZWFjdEgAEhsKA3BpbhgWIAEoCzIMLnZlemEudjEuUGluSAASHQoEbWFyaxgXIAEoCzINLnZlemEudjEuTWFya0gAEiwKDHNldF9wcmVzZW5jZRgYIAEoCzIULnZlemEudjEuU2V0UHJlc2VuY2VIABIqCgt1cGRhdGVfcm9vbRgZIAEoCzITLnZlemEudjEuVXBkYXRlUm9vbUgAEiwKDGxpc3RfbWVtYmVycxgaIAEoCzIULnZlemEudjEuTGlzdE1lbWJlcnNIABIkCghzZXRfcm9sZRgbIAEoCzIQLnZlemEudjEuU2V0Um9sZUgAEiUKCG1vZGVyYXRlGBwgASgLMhEudmV6YS52MS5Nb2RlcmF0ZUgAEi4KDWNyZWF0ZV9pbnZpdGUYHSABKAsyFS52ZXphLnYxLkNyZWF0ZUludml0ZUgAEiwKDGxpc3RfaW52aXRlcxgeIAEoCzIULnZlemEudjEuTGlzdEludml0ZXNIABIuCg1yZXZva2VfaW52aXRlGB8gASgLMhUudmV6YS52MS5SZXZva2VJbnZpdGVIABIqCgtvcGVuX2RpcmVjdBggIAEoCzITLnZlemEudjEuT3BlbkRpcmVjdEgAEioKC2xpc3RfdW5yZWFkGCEgASgLMhMudmV6YS52MS5MaXN0VW5yZWFkSAASIQoGc2VhcmNoGCIgASgLMg8udmV6YS52MS5TZWFyY2hIABIwCg5saXN0X3JldmlzaW9ucxgjIAEoCzIWLnZlemEudjEuTGlzdFJldmlzaW9uc0gAEjAKDmxpc3RfcmVhY3Rpb25zGCQgASgLMhYudmV6YS52MS5MaXN0UmVhY3Rpb25zSAASJgoJbGlzdF9waW5zGCUgASgLMhEudmV6YS52MS5MaXN0UGluc0gAEigKCmxpc3RfYXVkaXQYJiABKAsyEi52ZXphLnYxLkxpc3RBdWRpdEgAQgkKB2NvbW1hbmQiVgoLU2VydmVyRnJhbWUSHwoFcmVwbHkYASABKAsyDi52ZXphLnYxLlJlcGx5SAASHQoEcHVzaBgCIAEoCzINLnZlemEudjEuUHVzaEgAQgcKBWZyYW1lIrQJCgVSZXBseRIKCgJpZBgBIAEoDRIfCgVlcnJvchgCIAEoCzIOLnZlemEudjEuRXJyb3JIABIjCgd3ZWxjb21lGAMgASgLMhAudmV6YS52MS5XZWxjb21lSAASHQoEcG9uZxgEIAEoCzINLnZlemEudjEuUG9uZ0gAEjAKDnRva2VuX2FjY2VwdGVkGAUgASgLMhYudmV6YS52MS5Ub2tlbkFjY2VwdGVkSAASLAoMcm9vbV9jcmVhdGVkGAogASgLMhQudmV6YS52MS5Sb29tQ3JlYXRlZEgAEioKC3Jvb21fam9pbmVkGAsgASgLMhMudmV6YS52MS5Sb29tSm9pbmVkSAASJgoJcm9vbV9sZWZ0GAwgASgLMhEudmV6YS52MS5Sb29tTGVmdEgAEiYKCXJvb21fbGlzdBgNIAEoCzIRLnZlemEudjEuUm9vbUxpc3RIABInCglwdWJsaXNoZWQYDiABKAsyEi52ZXphLnYxLlB1Ymxpc2hlZEgAEiwKDGhpc3RvcnlfcGFnZRgPIAEoCzIULnZlemEudjEuSGlzdG9yeVBhZ2VIABIlCghyZXBhaXJlZBgQIAEoCzIRLnZlemEudjEuUmVwYWlyZWRIABItCgx1bnN1YnNjcmliZWQYESABKAsyFS52ZXphLnYxLlVuc3Vic2NyaWJlZEgAEiEKBm1hcmtlZBgSIAEoCzIPLnZlemEudjEuTWFya2VkSAASLAoMcHJlc2VuY2Vfc2V0GBMgASgLMhQudmV6YS52MS5QcmVzZW5jZVNldEgAEiwKDHJvb21fdXBkYXRlZBgUIAEoCzIULnZlemEudjEuUm9vbVVwZGF0ZWRIABIqCgttZW1iZXJfbGlzdBgVIAEoCzITLnZlemEudjEuTWVtYmVyTGlzdEgAEjAKDm1lbWJlcl91cGRhdGVkGBYgASgLMhYudmV6YS52MS5NZW1iZXJVcGRhdGVkSAASMAoOaW52aXRlX2NyZWF0ZWQYFyABKAsyFi52ZXphLnYxLkludml0ZUNyZWF0ZWRIABIqCgtpbnZpdGVfbGlzdBgYIAEoCzITLnZlemEudjEuSW52aXRlTGlzdEgAEjAKDmludml0ZV9yZXZva2VkGBkgASgLMhYudmV6YS52MS5JbnZpdGVSZXZva2VkSAASLgoNZGlyZWN0X29wZW5lZBgaIAEoCzIVLnZlemEudjEuRGlyZWN0T3BlbmVkSAASKgoLdW5yZWFkX2xpc3QYGyABKAsyEy52ZXphLnYxLlVucmVhZExpc3RIABIuCg1zZWFyY2hfcmVzdWx0GBwgASgLMhUudmV6YS52MS5TZWFyY2hSZXN1bHRIABIuCg1yZXZpc2lvbl9saXN0GB0gASgLMhUudmV6YS52MS5SZXZpc2lvbkxpc3RIABIuCg1yZWFjdGlvbl9saXN0GB4gASgLMhUudmV6YS52MS5SZWFjdGlvbkxpc3RIABIkCghwaW5fbGlzdBgfIAEoCzIQLnZlemEudjEuUGluTGlzdEgAEigKCmF1ZGl0X2xpc3QYICABKAsyEi52ZXphLnYxLkF1ZGl0TGlzdEgAQggKBnJlc3VsdCK7BAoEUHVzaBIsCgdtZXNzYWdlGAEgASgLMhkudmV6YS52MS5NZXNzYWdlRGVsaXZlcmVkSAASLAoMcm9vbV9yZXN1bWVkGAIgASgLMhQudmV6YS52MS5Sb29tUmVzdW1lZEgAEiYKCXJvb21faGVhZBgDIAEoCzIRLnZlemEudjEuUm9vbUhlYWRIABIsCgxyb29tX2xhZ2dpbmcYBCABKAsyFC52ZXphLnYxLlJvb21MYWdnaW5nSAASNAoQcHJlc2VuY2VfY2hhbmdlZBgFIAEoCzIYLnZlemEudjEuUHJlc2VuY2VDaGFuZ2VkSAASMAoOdHlwaW5nX2NoYW5nZWQYBiABKAsyFi52ZXphLnYxLlR5cGluZ0NoYW5nZWRIABIwCg50b2tlbl9leHBpcmluZxgHIAEoCzIWLnZlemEudjEuVG9rZW5FeHBpcmluZ0gAEicKCXJlY29ubmVjdBgIIAEoCzISLnZlemEudjEuUmVjb25uZWN0SAASIwoHY2xvc2luZxgJIAEoCzIQLnZlemEudjEuQ2xvc2luZ0gAEiwKDHJvb21fZXZpY3RlZBgKIAEoCzIULnZlemEudjEuUm9vbUV2aWN0ZWRIABIsCgxyb29tX2NoYW5nZWQYCyABKAsyFC52ZXphLnYxLlJvb21DaGFuZ2VkSAASNAoQcmVjZWlwdHNfY2hhbmdlZBgMIAEoCzIYLnZlemEudjEuUmVjZWlwdHNDaGFuZ2VkSABCBwoFZXZlbnQiZQoFRXJyb3ISIAoEY29kZRgBIAEoDjISLnZlemEudjEuRXJyb3JDb2RlEg8KB21lc3NhZ2UYAiABKAkSEQoJdGVtcG9yYXJ5GAMgASgIEhYKDnJldHJ5X2FmdGVyX21zGAQgASgNImAKBUhlbGxvEg0KBXRva2VuGAEgASgJEg4KBmNsaWVudBgCIAEoCRIUCgxyZXN1bWVfdG9rZW4YAyABKAkSIgoFcm9vbXMYBCADKAsyEy52ZXphLnYxLlJvb21DdXJzb3Ii5gEKB1dlbGNvbWUSEgoKc2Vzc2lvbl9pZBgBIAEoCRIMCgR1c2VyGAIgASgJEhQKDHJlc3VtZV90b2tlbhgDIAEoCRIPCgdyZXN1bWVkGAQgASgIEh8KBmxpbWl0cxgFIAEoCzIPLnZlemEudjEuTGltaXRzEhQKDGhlYXJ0YmVhdF9tcxgGIAEoDRIWCg5zZXJ2ZXJfdGltZV9tcxgHIAEoBBIYChB0b2tlbl9leHBpcmVzX21zGAggASgEEhYKDnNlcnZlcl92ZXJzaW9uGAkgASgJEhEKCXRyYW5zcG9ydBgKIAEoCSKZAQoGTGltaXRzEhcKD2ZyYW1lX2J5dGVzX21heBgBIAEoDRIWCg5ib2R5X2J5dGVzX21heBgCIAEoDRIRCglyb29tc19tYXgYAyABKA0SGAoQaGlzdG9yeV9wYWdlX21heBgEIAEoDRIaChJwdWJsaXNoX3Blcl9zZWNvbmQYBSABKA0SFQoNcHVibGlzaF9idXJzdBgGIAEoDSIdCgxSZWZyZXNoVG9rZW4SDQoFdG9rZW4YASABKAkiKQoNVG9rZW5BY2NlcHRlZBIYChB0b2tlbl9leHBpcmVzX21zGAEgASgEIikKDVRva2VuRXhwaXJpbmcSGAoQdG9rZW5fZXhwaXJlc19tcxgBIAEoBCIeCgRQaW5nEhYKDmNsaWVudF90aW1lX21zGAEgASgEIjYKBFBvbmcSFgoOY2xpZW50X3RpbWVfbXMYASABKAQSFgoOc2VydmVyX3RpbWVfbXMYAiABKAQiBQoDQnllIi0KCVJlY29ubmVjdBIQCghhZnRlcl9tcxgBIAEoDRIOCgZyZWFzb24YAiABKAkiPwoHQ2xvc2luZxIMCgRjb2RlGAEgASgNEg4KBnJlYXNvbhgCIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgDIAEoDSJtCgtSb29tUmVzdW1lZBIMCgRyb29tGAEgASgJEiUKBmpvaW5lZBgCIAEoCzITLnZlemEudjEuUm9vbUpvaW5lZEgAEh8KBWVycm9yGAMgASgLMg4udmV6YS52MS5FcnJvckgAQggKBnJlc3VsdCquBAoJRXJyb3JDb2RlEhoKFkVSUk9SX0NPREVfVU5TUEVDSUZJRUQQABIYChRFUlJPUl9DT0RFX01BTEZPUk1FRBABEh8KG0VSUk9SX0NPREVfSU5WQUxJRF9BUkdVTUVOVBACEhsKF0VSUk9SX0NPREVfT1VUX09GX09SREVSEAMSHgoaRVJST1JfQ09ERV9VTkFVVEhFTlRJQ0FURUQQBBIgChxFUlJPUl9DT0RFX1BFUk1JU1NJT05fREVOSUVEEAUSGAoURVJST1JfQ09ERV9OT1RfRk9VTkQQBhIdChlFUlJPUl9DT0RFX0FMUkVBRFlfRVhJU1RTEAcSHAoYRVJST1JfQ09ERV9DTUlEX0NPTkZMSUNUEAgSGAoURVJST1JfQ09ERV9UT09fTEFSR0UQCRIbChdFUlJPUl9DT0RFX1JBVEVfTElNSVRFRBAKEhQKEEVSUk9SX0NPREVfTElNSVQQCxIaChZFUlJPUl9DT0RFX1VOQVZBSUxBQkxFEAwSGwoXRVJST1JfQ09ERV9TVE9SQUdFX0ZVTEwQDRIXChNFUlJPUl9DT0RFX0lOVEVSTkFMEA4SGQoVRVJST1JfQ09ERV9XUk9OR19MQU5FEA8SGAoURVJST1JfQ09ERV9TTE9XX01PREUQEBIUChBFUlJPUl9DT0RFX01VVEVEEBESFQoRRVJST1JfQ09ERV9CQU5ORUQQEhITCg9FUlJPUl9DT0RFX0dPTkUQE2IGcHJvdG8z", [file_veza_v1_chat, file_veza_v1_rooms]);
 
 /**
  * One thing a client says: a command. `id` is chosen by the client and comes back in the reply; commands without
@@ -24,7 +28,7 @@ export const file_veza_v1_session: GenFile = /*@__PURE__*/
  *
  * @generated from message veza.v1.ClientFrame
  */
-export type ClientFrame = Message$1<"veza.v1.ClientFrame"> & {
+export type ClientFrame = Message<"veza.v1.ClientFrame"> & {
   /**
    * @generated from field: uint32 id = 1;
    */
@@ -111,6 +115,126 @@ export type ClientFrame = Message$1<"veza.v1.ClientFrame"> & {
      */
     value: Unsubscribe;
     case: "unsubscribe";
+  } | {
+    /**
+     * @generated from field: veza.v1.EditMessage edit_message = 19;
+     */
+    value: EditMessage;
+    case: "editMessage";
+  } | {
+    /**
+     * @generated from field: veza.v1.DeleteMessage delete_message = 20;
+     */
+    value: DeleteMessage;
+    case: "deleteMessage";
+  } | {
+    /**
+     * @generated from field: veza.v1.React react = 21;
+     */
+    value: React;
+    case: "react";
+  } | {
+    /**
+     * @generated from field: veza.v1.Pin pin = 22;
+     */
+    value: Pin;
+    case: "pin";
+  } | {
+    /**
+     * @generated from field: veza.v1.Mark mark = 23;
+     */
+    value: Mark;
+    case: "mark";
+  } | {
+    /**
+     * @generated from field: veza.v1.SetPresence set_presence = 24;
+     */
+    value: SetPresence;
+    case: "setPresence";
+  } | {
+    /**
+     * @generated from field: veza.v1.UpdateRoom update_room = 25;
+     */
+    value: UpdateRoom;
+    case: "updateRoom";
+  } | {
+    /**
+     * @generated from field: veza.v1.ListMembers list_members = 26;
+     */
+    value: ListMembers;
+    case: "listMembers";
+  } | {
+    /**
+     * @generated from field: veza.v1.SetRole set_role = 27;
+     */
+    value: SetRole;
+    case: "setRole";
+  } | {
+    /**
+     * @generated from field: veza.v1.Moderate moderate = 28;
+     */
+    value: Moderate;
+    case: "moderate";
+  } | {
+    /**
+     * @generated from field: veza.v1.CreateInvite create_invite = 29;
+     */
+    value: CreateInvite;
+    case: "createInvite";
+  } | {
+    /**
+     * @generated from field: veza.v1.ListInvites list_invites = 30;
+     */
+    value: ListInvites;
+    case: "listInvites";
+  } | {
+    /**
+     * @generated from field: veza.v1.RevokeInvite revoke_invite = 31;
+     */
+    value: RevokeInvite;
+    case: "revokeInvite";
+  } | {
+    /**
+     * @generated from field: veza.v1.OpenDirect open_direct = 32;
+     */
+    value: OpenDirect;
+    case: "openDirect";
+  } | {
+    /**
+     * @generated from field: veza.v1.ListUnread list_unread = 33;
+     */
+    value: ListUnread;
+    case: "listUnread";
+  } | {
+    /**
+     * @generated from field: veza.v1.Search search = 34;
+     */
+    value: Search;
+    case: "search";
+  } | {
+    /**
+     * @generated from field: veza.v1.ListRevisions list_revisions = 35;
+     */
+    value: ListRevisions;
+    case: "listRevisions";
+  } | {
+    /**
+     * @generated from field: veza.v1.ListReactions list_reactions = 36;
+     */
+    value: ListReactions;
+    case: "listReactions";
+  } | {
+    /**
+     * @generated from field: veza.v1.ListPins list_pins = 37;
+     */
+    value: ListPins;
+    case: "listPins";
+  } | {
+    /**
+     * @generated from field: veza.v1.ListAudit list_audit = 38;
+     */
+    value: ListAudit;
+    case: "listAudit";
   } | { case: undefined; value?: undefined };
 };
 
@@ -126,7 +250,7 @@ export const ClientFrameSchema: GenMessage<ClientFrame> = /*@__PURE__*/
  *
  * @generated from message veza.v1.ServerFrame
  */
-export type ServerFrame = Message$1<"veza.v1.ServerFrame"> & {
+export type ServerFrame = Message<"veza.v1.ServerFrame"> & {
   /**
    * @generated from oneof veza.v1.ServerFrame.frame
    */
@@ -155,7 +279,7 @@ export const ServerFrameSchema: GenMessage<ServerFrame> = /*@__PURE__*/
 /**
  * @generated from message veza.v1.Reply
  */
-export type Reply = Message$1<"veza.v1.Reply"> & {
+export type Reply = Message<"veza.v1.Reply"> & {
   /**
    * The id of the command that is answered; 0 when the frame could not be read far enough to know it.
    *
@@ -238,6 +362,96 @@ export type Reply = Message$1<"veza.v1.Reply"> & {
      */
     value: Unsubscribed;
     case: "unsubscribed";
+  } | {
+    /**
+     * @generated from field: veza.v1.Marked marked = 18;
+     */
+    value: Marked;
+    case: "marked";
+  } | {
+    /**
+     * @generated from field: veza.v1.PresenceSet presence_set = 19;
+     */
+    value: PresenceSet;
+    case: "presenceSet";
+  } | {
+    /**
+     * @generated from field: veza.v1.RoomUpdated room_updated = 20;
+     */
+    value: RoomUpdated;
+    case: "roomUpdated";
+  } | {
+    /**
+     * @generated from field: veza.v1.MemberList member_list = 21;
+     */
+    value: MemberList;
+    case: "memberList";
+  } | {
+    /**
+     * @generated from field: veza.v1.MemberUpdated member_updated = 22;
+     */
+    value: MemberUpdated;
+    case: "memberUpdated";
+  } | {
+    /**
+     * @generated from field: veza.v1.InviteCreated invite_created = 23;
+     */
+    value: InviteCreated;
+    case: "inviteCreated";
+  } | {
+    /**
+     * @generated from field: veza.v1.InviteList invite_list = 24;
+     */
+    value: InviteList;
+    case: "inviteList";
+  } | {
+    /**
+     * @generated from field: veza.v1.InviteRevoked invite_revoked = 25;
+     */
+    value: InviteRevoked;
+    case: "inviteRevoked";
+  } | {
+    /**
+     * @generated from field: veza.v1.DirectOpened direct_opened = 26;
+     */
+    value: DirectOpened;
+    case: "directOpened";
+  } | {
+    /**
+     * @generated from field: veza.v1.UnreadList unread_list = 27;
+     */
+    value: UnreadList;
+    case: "unreadList";
+  } | {
+    /**
+     * @generated from field: veza.v1.SearchResult search_result = 28;
+     */
+    value: SearchResult;
+    case: "searchResult";
+  } | {
+    /**
+     * @generated from field: veza.v1.RevisionList revision_list = 29;
+     */
+    value: RevisionList;
+    case: "revisionList";
+  } | {
+    /**
+     * @generated from field: veza.v1.ReactionList reaction_list = 30;
+     */
+    value: ReactionList;
+    case: "reactionList";
+  } | {
+    /**
+     * @generated from field: veza.v1.PinList pin_list = 31;
+     */
+    value: PinList;
+    case: "pinList";
+  } | {
+    /**
+     * @generated from field: veza.v1.AuditList audit_list = 32;
+     */
+    value: AuditList;
+    case: "auditList";
   } | { case: undefined; value?: undefined };
 };
 
@@ -251,7 +465,7 @@ export const ReplySchema: GenMessage<Reply> = /*@__PURE__*/
 /**
  * @generated from message veza.v1.Push
  */
-export type Push = Message$1<"veza.v1.Push"> & {
+export type Push = Message<"veza.v1.Push"> & {
   /**
    * @generated from oneof veza.v1.Push.event
    */
@@ -323,6 +537,26 @@ export type Push = Message$1<"veza.v1.Push"> & {
      */
     value: Closing;
     case: "closing";
+  } | {
+    /**
+     * Kicked, banned, or left from another device: the room is this session's no more.
+     *
+     * @generated from field: veza.v1.RoomEvicted room_evicted = 10;
+     */
+    value: RoomEvicted;
+    case: "roomEvicted";
+  } | {
+    /**
+     * @generated from field: veza.v1.RoomChanged room_changed = 11;
+     */
+    value: RoomChanged;
+    case: "roomChanged";
+  } | {
+    /**
+     * @generated from field: veza.v1.ReceiptsChanged receipts_changed = 12;
+     */
+    value: ReceiptsChanged;
+    case: "receiptsChanged";
   } | { case: undefined; value?: undefined };
 };
 
@@ -338,7 +572,7 @@ export const PushSchema: GenMessage<Push> = /*@__PURE__*/
  *
  * @generated from message veza.v1.Error
  */
-export type Error = Message$1<"veza.v1.Error"> & {
+export type Error = Message<"veza.v1.Error"> & {
   /**
    * @generated from field: veza.v1.ErrorCode code = 1;
    */
@@ -374,7 +608,7 @@ export const ErrorSchema: GenMessage<Error> = /*@__PURE__*/
 /**
  * @generated from message veza.v1.Hello
  */
-export type Hello = Message$1<"veza.v1.Hello"> & {
+export type Hello = Message<"veza.v1.Hello"> & {
   /**
    * JWT. Its `sub` is the user.
    *
@@ -412,45 +646,9 @@ export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
   messageDesc(file_veza_v1_session, 5);
 
 /**
- * @generated from message veza.v1.RoomCursor
- */
-export type RoomCursor = Message$1<"veza.v1.RoomCursor"> & {
-  /**
-   * @generated from field: string room = 1;
-   */
-  room: string;
-
-  /**
-   * 0: nothing is known; live delivery only, no replay.
-   *
-   * @generated from field: uint64 epoch = 2;
-   */
-  epoch: bigint;
-
-  /**
-   * The last sequence number this client holds without a hole.
-   *
-   * @generated from field: uint64 last_seq = 3;
-   */
-  lastSeq: bigint;
-
-  /**
-   * @generated from field: veza.v1.Delivery delivery = 4;
-   */
-  delivery: Delivery;
-};
-
-/**
- * Describes the message veza.v1.RoomCursor.
- * Use `create(RoomCursorSchema)` to create a new message.
- */
-export const RoomCursorSchema: GenMessage<RoomCursor> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 6);
-
-/**
  * @generated from message veza.v1.Welcome
  */
-export type Welcome = Message$1<"veza.v1.Welcome"> & {
+export type Welcome = Message<"veza.v1.Welcome"> & {
   /**
    * @generated from field: string session_id = 1;
    */
@@ -517,12 +715,12 @@ export type Welcome = Message$1<"veza.v1.Welcome"> & {
  * Use `create(WelcomeSchema)` to create a new message.
  */
 export const WelcomeSchema: GenMessage<Welcome> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 7);
+  messageDesc(file_veza_v1_session, 6);
 
 /**
  * @generated from message veza.v1.Limits
  */
-export type Limits = Message$1<"veza.v1.Limits"> & {
+export type Limits = Message<"veza.v1.Limits"> & {
   /**
    * A frame's encoded size, bytes.
    *
@@ -563,12 +761,12 @@ export type Limits = Message$1<"veza.v1.Limits"> & {
  * Use `create(LimitsSchema)` to create a new message.
  */
 export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 8);
+  messageDesc(file_veza_v1_session, 7);
 
 /**
  * @generated from message veza.v1.RefreshToken
  */
-export type RefreshToken = Message$1<"veza.v1.RefreshToken"> & {
+export type RefreshToken = Message<"veza.v1.RefreshToken"> & {
   /**
    * @generated from field: string token = 1;
    */
@@ -580,12 +778,12 @@ export type RefreshToken = Message$1<"veza.v1.RefreshToken"> & {
  * Use `create(RefreshTokenSchema)` to create a new message.
  */
 export const RefreshTokenSchema: GenMessage<RefreshToken> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 9);
+  messageDesc(file_veza_v1_session, 8);
 
 /**
  * @generated from message veza.v1.TokenAccepted
  */
-export type TokenAccepted = Message$1<"veza.v1.TokenAccepted"> & {
+export type TokenAccepted = Message<"veza.v1.TokenAccepted"> & {
   /**
    * @generated from field: uint64 token_expires_ms = 1;
    */
@@ -597,12 +795,12 @@ export type TokenAccepted = Message$1<"veza.v1.TokenAccepted"> & {
  * Use `create(TokenAcceptedSchema)` to create a new message.
  */
 export const TokenAcceptedSchema: GenMessage<TokenAccepted> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 10);
+  messageDesc(file_veza_v1_session, 9);
 
 /**
  * @generated from message veza.v1.TokenExpiring
  */
-export type TokenExpiring = Message$1<"veza.v1.TokenExpiring"> & {
+export type TokenExpiring = Message<"veza.v1.TokenExpiring"> & {
   /**
    * @generated from field: uint64 token_expires_ms = 1;
    */
@@ -614,12 +812,12 @@ export type TokenExpiring = Message$1<"veza.v1.TokenExpiring"> & {
  * Use `create(TokenExpiringSchema)` to create a new message.
  */
 export const TokenExpiringSchema: GenMessage<TokenExpiring> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 11);
+  messageDesc(file_veza_v1_session, 10);
 
 /**
  * @generated from message veza.v1.Ping
  */
-export type Ping = Message$1<"veza.v1.Ping"> & {
+export type Ping = Message<"veza.v1.Ping"> & {
   /**
    * Comes back as it was: a client's clock, for measuring the round trip.
    *
@@ -633,12 +831,12 @@ export type Ping = Message$1<"veza.v1.Ping"> & {
  * Use `create(PingSchema)` to create a new message.
  */
 export const PingSchema: GenMessage<Ping> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 12);
+  messageDesc(file_veza_v1_session, 11);
 
 /**
  * @generated from message veza.v1.Pong
  */
-export type Pong = Message$1<"veza.v1.Pong"> & {
+export type Pong = Message<"veza.v1.Pong"> & {
   /**
    * @generated from field: uint64 client_time_ms = 1;
    */
@@ -655,14 +853,14 @@ export type Pong = Message$1<"veza.v1.Pong"> & {
  * Use `create(PongSchema)` to create a new message.
  */
 export const PongSchema: GenMessage<Pong> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 13);
+  messageDesc(file_veza_v1_session, 12);
 
 /**
  * The client leaves and will not resume.
  *
  * @generated from message veza.v1.Bye
  */
-export type Bye = Message$1<"veza.v1.Bye"> & {
+export type Bye = Message<"veza.v1.Bye"> & {
 };
 
 /**
@@ -670,12 +868,12 @@ export type Bye = Message$1<"veza.v1.Bye"> & {
  * Use `create(ByeSchema)` to create a new message.
  */
 export const ByeSchema: GenMessage<Bye> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 14);
+  messageDesc(file_veza_v1_session, 13);
 
 /**
  * @generated from message veza.v1.Reconnect
  */
-export type Reconnect = Message$1<"veza.v1.Reconnect"> & {
+export type Reconnect = Message<"veza.v1.Reconnect"> & {
   /**
    * Wait this long, then connect again. Milliseconds.
    *
@@ -694,12 +892,12 @@ export type Reconnect = Message$1<"veza.v1.Reconnect"> & {
  * Use `create(ReconnectSchema)` to create a new message.
  */
 export const ReconnectSchema: GenMessage<Reconnect> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 15);
+  messageDesc(file_veza_v1_session, 14);
 
 /**
  * @generated from message veza.v1.Closing
  */
-export type Closing = Message$1<"veza.v1.Closing"> & {
+export type Closing = Message<"veza.v1.Closing"> & {
   /**
    * The number of docs/PROTOCOL.md's table of close codes.
    *
@@ -723,265 +921,12 @@ export type Closing = Message$1<"veza.v1.Closing"> & {
  * Use `create(ClosingSchema)` to create a new message.
  */
 export const ClosingSchema: GenMessage<Closing> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 16);
-
-/**
- * @generated from message veza.v1.Room
- */
-export type Room = Message$1<"veza.v1.Room"> & {
-  /**
-   * 1 to 64 of a-z 0-9 . _ - ; unique.
-   *
-   * @generated from field: string id = 1;
-   */
-  id: string;
-
-  /**
-   * What people read, 1 to 128 bytes.
-   *
-   * @generated from field: string title = 2;
-   */
-  title: string;
-
-  /**
-   * Every epoch has its own sequence 1…n. It changes when the log is replaced (a restored backup).
-   *
-   * @generated from field: uint64 epoch = 3;
-   */
-  epoch: bigint;
-
-  /**
-   * The last sequence number, 0 for an empty room.
-   *
-   * @generated from field: uint64 head = 4;
-   */
-  head: bigint;
-
-  /**
-   * @generated from field: uint32 members = 5;
-   */
-  members: number;
-
-  /**
-   * @generated from field: uint64 created_ms = 6;
-   */
-  createdMs: bigint;
-};
-
-/**
- * Describes the message veza.v1.Room.
- * Use `create(RoomSchema)` to create a new message.
- */
-export const RoomSchema: GenMessage<Room> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 17);
-
-/**
- * @generated from message veza.v1.CreateRoom
- */
-export type CreateRoom = Message$1<"veza.v1.CreateRoom"> & {
-  /**
-   * @generated from field: string room = 1;
-   */
-  room: string;
-
-  /**
-   * @generated from field: string title = 2;
-   */
-  title: string;
-};
-
-/**
- * Describes the message veza.v1.CreateRoom.
- * Use `create(CreateRoomSchema)` to create a new message.
- */
-export const CreateRoomSchema: GenMessage<CreateRoom> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 18);
-
-/**
- * @generated from message veza.v1.RoomCreated
- */
-export type RoomCreated = Message$1<"veza.v1.RoomCreated"> & {
-  /**
-   * @generated from field: veza.v1.Room room = 1;
-   */
-  room?: Room | undefined;
-};
-
-/**
- * Describes the message veza.v1.RoomCreated.
- * Use `create(RoomCreatedSchema)` to create a new message.
- */
-export const RoomCreatedSchema: GenMessage<RoomCreated> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 19);
-
-/**
- * Become a member (once, durably) and subscribe this session.
- *
- * @generated from message veza.v1.JoinRoom
- */
-export type JoinRoom = Message$1<"veza.v1.JoinRoom"> & {
-  /**
-   * @generated from field: string room = 1;
-   */
-  room: string;
-
-  /**
-   * With a cursor: everything after it is delivered first.
-   *
-   * @generated from field: veza.v1.RoomCursor cursor = 2;
-   */
-  cursor?: RoomCursor | undefined;
-
-  /**
-   * @generated from field: veza.v1.Delivery delivery = 3;
-   */
-  delivery: Delivery;
-};
-
-/**
- * Describes the message veza.v1.JoinRoom.
- * Use `create(JoinRoomSchema)` to create a new message.
- */
-export const JoinRoomSchema: GenMessage<JoinRoom> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 20);
-
-/**
- * @generated from message veza.v1.RoomJoined
- */
-export type RoomJoined = Message$1<"veza.v1.RoomJoined"> & {
-  /**
-   * @generated from field: veza.v1.Room room = 1;
-   */
-  room?: Room | undefined;
-
-  /**
-   * @generated from field: veza.v1.Verdict verdict = 2;
-   */
-  verdict?: Verdict | undefined;
-
-  /**
-   * Who is here now, at most 100 names.
-   *
-   * @generated from field: repeated string present = 3;
-   */
-  present: string[];
-
-  /**
-   * @generated from field: uint32 present_total = 4;
-   */
-  presentTotal: number;
-};
-
-/**
- * Describes the message veza.v1.RoomJoined.
- * Use `create(RoomJoinedSchema)` to create a new message.
- */
-export const RoomJoinedSchema: GenMessage<RoomJoined> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 21);
-
-/**
- * The answer to a cursor, never silence.
- *
- * @generated from message veza.v1.Verdict
- */
-export type Verdict = Message$1<"veza.v1.Verdict"> & {
-  /**
-   * @generated from oneof veza.v1.Verdict.outcome
-   */
-  outcome: {
-    /**
-     * There was no cursor: deliveries start after `Room.head`.
-     *
-     * @generated from field: veza.v1.Live live = 1;
-     */
-    value: Live;
-    case: "live";
-  } | {
-    /**
-     * Everything missed follows, in order, once.
-     *
-     * @generated from field: veza.v1.Recovered recovered = 2;
-     */
-    value: Recovered;
-    case: "recovered";
-  } | {
-    /**
-     * Something is missing and will not follow: deliveries start after `Room.head`, the rest is in the history.
-     *
-     * @generated from field: veza.v1.Gap gap = 3;
-     */
-    value: Gap;
-    case: "gap";
-  } | { case: undefined; value?: undefined };
-};
-
-/**
- * Describes the message veza.v1.Verdict.
- * Use `create(VerdictSchema)` to create a new message.
- */
-export const VerdictSchema: GenMessage<Verdict> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 22);
-
-/**
- * @generated from message veza.v1.Live
- */
-export type Live = Message$1<"veza.v1.Live"> & {
-};
-
-/**
- * Describes the message veza.v1.Live.
- * Use `create(LiveSchema)` to create a new message.
- */
-export const LiveSchema: GenMessage<Live> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 23);
-
-/**
- * @generated from message veza.v1.Recovered
- */
-export type Recovered = Message$1<"veza.v1.Recovered"> & {
-  /**
-   * How many messages follow before live ones.
-   *
-   * @generated from field: uint64 messages = 1;
-   */
-  messages: bigint;
-};
-
-/**
- * Describes the message veza.v1.Recovered.
- * Use `create(RecoveredSchema)` to create a new message.
- */
-export const RecoveredSchema: GenMessage<Recovered> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 24);
-
-/**
- * @generated from message veza.v1.Gap
- */
-export type Gap = Message$1<"veza.v1.Gap"> & {
-  /**
-   * @generated from field: veza.v1.GapReason reason = 1;
-   */
-  reason: GapReason;
-
-  /**
-   * The oldest sequence number that can still be read.
-   *
-   * @generated from field: uint64 first_available = 2;
-   */
-  firstAvailable: bigint;
-};
-
-/**
- * Describes the message veza.v1.Gap.
- * Use `create(GapSchema)` to create a new message.
- */
-export const GapSchema: GenMessage<Gap> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 25);
+  messageDesc(file_veza_v1_session, 15);
 
 /**
  * @generated from message veza.v1.RoomResumed
  */
-export type RoomResumed = Message$1<"veza.v1.RoomResumed"> & {
+export type RoomResumed = Message<"veza.v1.RoomResumed"> & {
   /**
    * @generated from field: string room = 1;
    */
@@ -1010,584 +955,7 @@ export type RoomResumed = Message$1<"veza.v1.RoomResumed"> & {
  * Use `create(RoomResumedSchema)` to create a new message.
  */
 export const RoomResumedSchema: GenMessage<RoomResumed> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 26);
-
-/**
- * End the membership and the subscription.
- *
- * @generated from message veza.v1.LeaveRoom
- */
-export type LeaveRoom = Message$1<"veza.v1.LeaveRoom"> & {
-  /**
-   * @generated from field: string room = 1;
-   */
-  room: string;
-};
-
-/**
- * Describes the message veza.v1.LeaveRoom.
- * Use `create(LeaveRoomSchema)` to create a new message.
- */
-export const LeaveRoomSchema: GenMessage<LeaveRoom> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 27);
-
-/**
- * @generated from message veza.v1.RoomLeft
- */
-export type RoomLeft = Message$1<"veza.v1.RoomLeft"> & {
-  /**
-   * @generated from field: string room = 1;
-   */
-  room: string;
-};
-
-/**
- * Describes the message veza.v1.RoomLeft.
- * Use `create(RoomLeftSchema)` to create a new message.
- */
-export const RoomLeftSchema: GenMessage<RoomLeft> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 28);
-
-/**
- * End this session's subscription; the membership stays.
- *
- * @generated from message veza.v1.Unsubscribe
- */
-export type Unsubscribe = Message$1<"veza.v1.Unsubscribe"> & {
-  /**
-   * @generated from field: string room = 1;
-   */
-  room: string;
-};
-
-/**
- * Describes the message veza.v1.Unsubscribe.
- * Use `create(UnsubscribeSchema)` to create a new message.
- */
-export const UnsubscribeSchema: GenMessage<Unsubscribe> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 29);
-
-/**
- * @generated from message veza.v1.Unsubscribed
- */
-export type Unsubscribed = Message$1<"veza.v1.Unsubscribed"> & {
-  /**
-   * @generated from field: string room = 1;
-   */
-  room: string;
-};
-
-/**
- * Describes the message veza.v1.Unsubscribed.
- * Use `create(UnsubscribedSchema)` to create a new message.
- */
-export const UnsubscribedSchema: GenMessage<Unsubscribed> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 30);
-
-/**
- * @generated from message veza.v1.ListRooms
- */
-export type ListRooms = Message$1<"veza.v1.ListRooms"> & {
-  /**
-   * Only rooms I am a member of.
-   *
-   * @generated from field: bool mine = 1;
-   */
-  mine: boolean;
-
-  /**
-   * Rooms with an id after this one; empty from the start.
-   *
-   * @generated from field: string after = 2;
-   */
-  after: string;
-
-  /**
-   * 0 for the default of 50; at most 100.
-   *
-   * @generated from field: uint32 limit = 3;
-   */
-  limit: number;
-};
-
-/**
- * Describes the message veza.v1.ListRooms.
- * Use `create(ListRoomsSchema)` to create a new message.
- */
-export const ListRoomsSchema: GenMessage<ListRooms> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 31);
-
-/**
- * @generated from message veza.v1.RoomList
- */
-export type RoomList = Message$1<"veza.v1.RoomList"> & {
-  /**
-   * @generated from field: repeated veza.v1.Room rooms = 1;
-   */
-  rooms: Room[];
-
-  /**
-   * Pass as `after` for the next page; empty at the end.
-   *
-   * @generated from field: string next = 2;
-   */
-  next: string;
-};
-
-/**
- * Describes the message veza.v1.RoomList.
- * Use `create(RoomListSchema)` to create a new message.
- */
-export const RoomListSchema: GenMessage<RoomList> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 32);
-
-/**
- * @generated from message veza.v1.Publish
- */
-export type Publish = Message$1<"veza.v1.Publish"> & {
-  /**
-   * @generated from field: string room = 1;
-   */
-  room: string;
-
-  /**
-   * The client's message id, 1 to 64 bytes, the same in every retry: the message is stored once.
-   *
-   * @generated from field: string cmid = 2;
-   */
-  cmid: string;
-
-  /**
-   * Markdown source, 1 byte to Limits.body_bytes_max bytes of UTF-8.
-   *
-   * @generated from field: string body = 3;
-   */
-  body: string;
-};
-
-/**
- * Describes the message veza.v1.Publish.
- * Use `create(PublishSchema)` to create a new message.
- */
-export const PublishSchema: GenMessage<Publish> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 33);
-
-/**
- * Stored durably. The reply to a retry is the same.
- *
- * @generated from message veza.v1.Published
- */
-export type Published = Message$1<"veza.v1.Published"> & {
-  /**
-   * @generated from field: string room = 1;
-   */
-  room: string;
-
-  /**
-   * @generated from field: string cmid = 2;
-   */
-  cmid: string;
-
-  /**
-   * @generated from field: uint64 epoch = 3;
-   */
-  epoch: bigint;
-
-  /**
-   * @generated from field: uint64 seq = 4;
-   */
-  seq: bigint;
-
-  /**
-   * @generated from field: uint64 at_ms = 5;
-   */
-  atMs: bigint;
-
-  /**
-   * This cmid was stored before; nothing new was written.
-   *
-   * @generated from field: bool duplicate = 6;
-   */
-  duplicate: boolean;
-};
-
-/**
- * Describes the message veza.v1.Published.
- * Use `create(PublishedSchema)` to create a new message.
- */
-export const PublishedSchema: GenMessage<Published> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 34);
-
-/**
- * @generated from message veza.v1.Message
- */
-export type Message = Message$1<"veza.v1.Message"> & {
-  /**
-   * @generated from field: string room = 1;
-   */
-  room: string;
-
-  /**
-   * @generated from field: uint64 epoch = 2;
-   */
-  epoch: bigint;
-
-  /**
-   * Dense: 1, 2, 3 … in every epoch of a room.
-   *
-   * @generated from field: uint64 seq = 3;
-   */
-  seq: bigint;
-
-  /**
-   * @generated from field: string cmid = 4;
-   */
-  cmid: string;
-
-  /**
-   * @generated from field: string author = 5;
-   */
-  author: string;
-
-  /**
-   * @generated from field: string body = 6;
-   */
-  body: string;
-
-  /**
-   * When the server stored it. Milliseconds since 1970-01-01 UTC.
-   *
-   * @generated from field: uint64 at_ms = 7;
-   */
-  atMs: bigint;
-};
-
-/**
- * Describes the message veza.v1.Message.
- * Use `create(MessageSchema)` to create a new message.
- */
-export const MessageSchema: GenMessage<Message> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 35);
-
-/**
- * @generated from message veza.v1.MessageDelivered
- */
-export type MessageDelivered = Message$1<"veza.v1.MessageDelivered"> & {
-  /**
-   * @generated from field: veza.v1.Message message = 1;
-   */
-  message?: Message | undefined;
-};
-
-/**
- * Describes the message veza.v1.MessageDelivered.
- * Use `create(MessageDeliveredSchema)` to create a new message.
- */
-export const MessageDeliveredSchema: GenMessage<MessageDelivered> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 36);
-
-/**
- * @generated from message veza.v1.RoomHead
- */
-export type RoomHead = Message$1<"veza.v1.RoomHead"> & {
-  /**
-   * @generated from field: string room = 1;
-   */
-  room: string;
-
-  /**
-   * @generated from field: uint64 epoch = 2;
-   */
-  epoch: bigint;
-
-  /**
-   * @generated from field: uint64 head = 3;
-   */
-  head: bigint;
-};
-
-/**
- * Describes the message veza.v1.RoomHead.
- * Use `create(RoomHeadSchema)` to create a new message.
- */
-export const RoomHeadSchema: GenMessage<RoomHead> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 37);
-
-/**
- * @generated from message veza.v1.RoomLagging
- */
-export type RoomLagging = Message$1<"veza.v1.RoomLagging"> & {
-  /**
-   * @generated from field: string room = 1;
-   */
-  room: string;
-
-  /**
-   * @generated from field: uint64 epoch = 2;
-   */
-  epoch: bigint;
-
-  /**
-   * The last sequence number that was still delivered; ask from the next one.
-   *
-   * @generated from field: uint64 last_delivered = 3;
-   */
-  lastDelivered: bigint;
-};
-
-/**
- * Describes the message veza.v1.RoomLagging.
- * Use `create(RoomLaggingSchema)` to create a new message.
- */
-export const RoomLaggingSchema: GenMessage<RoomLagging> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 38);
-
-/**
- * Ask for messages again, in order, on the lane the command came by: what a lost datagram or a lagging mark left out.
- *
- * @generated from message veza.v1.Repair
- */
-export type Repair = Message$1<"veza.v1.Repair"> & {
-  /**
-   * @generated from field: string room = 1;
-   */
-  room: string;
-
-  /**
-   * @generated from field: uint64 epoch = 2;
-   */
-  epoch: bigint;
-
-  /**
-   * Exclusive.
-   *
-   * @generated from field: uint64 after_seq = 3;
-   */
-  afterSeq: bigint;
-
-  /**
-   * Inclusive; 0 for all there is. At most Limits.history_page_max messages come back.
-   *
-   * @generated from field: uint64 up_to_seq = 4;
-   */
-  upToSeq: bigint;
-};
-
-/**
- * Describes the message veza.v1.Repair.
- * Use `create(RepairSchema)` to create a new message.
- */
-export const RepairSchema: GenMessage<Repair> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 39);
-
-/**
- * @generated from message veza.v1.Repaired
- */
-export type Repaired = Message$1<"veza.v1.Repaired"> & {
-  /**
-   * @generated from field: string room = 1;
-   */
-  room: string;
-
-  /**
-   * @generated from field: uint64 epoch = 2;
-   */
-  epoch: bigint;
-
-  /**
-   * @generated from field: repeated veza.v1.Message messages = 3;
-   */
-  messages: Message[];
-
-  /**
-   * The last sequence number of the room now.
-   *
-   * @generated from field: uint64 head = 4;
-   */
-  head: bigint;
-};
-
-/**
- * Describes the message veza.v1.Repaired.
- * Use `create(RepairedSchema)` to create a new message.
- */
-export const RepairedSchema: GenMessage<Repaired> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 40);
-
-/**
- * @generated from message veza.v1.History
- */
-export type History = Message$1<"veza.v1.History"> & {
-  /**
-   * @generated from field: string room = 1;
-   */
-  room: string;
-
-  /**
-   * @generated from oneof veza.v1.History.anchor
-   */
-  anchor: {
-    /**
-     * The messages before this sequence number, newest page first; 0 for the end of the log.
-     *
-     * @generated from field: uint64 before_seq = 2;
-     */
-    value: bigint;
-    case: "beforeSeq";
-  } | {
-    /**
-     * The messages after this sequence number, oldest first; 0 for the start.
-     *
-     * @generated from field: uint64 after_seq = 3;
-     */
-    value: bigint;
-    case: "afterSeq";
-  } | { case: undefined; value?: undefined };
-
-  /**
-   * 0 for the default of 50; at most Limits.history_page_max.
-   *
-   * @generated from field: uint32 limit = 4;
-   */
-  limit: number;
-};
-
-/**
- * Describes the message veza.v1.History.
- * Use `create(HistorySchema)` to create a new message.
- */
-export const HistorySchema: GenMessage<History> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 41);
-
-/**
- * @generated from message veza.v1.HistoryPage
- */
-export type HistoryPage = Message$1<"veza.v1.HistoryPage"> & {
-  /**
-   * @generated from field: string room = 1;
-   */
-  room: string;
-
-  /**
-   * @generated from field: uint64 epoch = 2;
-   */
-  epoch: bigint;
-
-  /**
-   * Always in ascending order of seq.
-   *
-   * @generated from field: repeated veza.v1.Message messages = 3;
-   */
-  messages: Message[];
-
-  /**
-   * @generated from field: bool more_before = 4;
-   */
-  moreBefore: boolean;
-
-  /**
-   * @generated from field: bool more_after = 5;
-   */
-  moreAfter: boolean;
-
-  /**
-   * @generated from field: uint64 first_available = 6;
-   */
-  firstAvailable: bigint;
-
-  /**
-   * @generated from field: uint64 head = 7;
-   */
-  head: bigint;
-};
-
-/**
- * Describes the message veza.v1.HistoryPage.
- * Use `create(HistoryPageSchema)` to create a new message.
- */
-export const HistoryPageSchema: GenMessage<HistoryPage> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 42);
-
-/**
- * @generated from message veza.v1.Typing
- */
-export type Typing = Message$1<"veza.v1.Typing"> & {
-  /**
-   * @generated from field: string room = 1;
-   */
-  room: string;
-
-  /**
-   * @generated from field: bool active = 2;
-   */
-  active: boolean;
-};
-
-/**
- * Describes the message veza.v1.Typing.
- * Use `create(TypingSchema)` to create a new message.
- */
-export const TypingSchema: GenMessage<Typing> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 43);
-
-/**
- * @generated from message veza.v1.TypingChanged
- */
-export type TypingChanged = Message$1<"veza.v1.TypingChanged"> & {
-  /**
-   * @generated from field: string room = 1;
-   */
-  room: string;
-
-  /**
-   * @generated from field: string user = 2;
-   */
-  user: string;
-
-  /**
-   * @generated from field: bool active = 3;
-   */
-  active: boolean;
-};
-
-/**
- * Describes the message veza.v1.TypingChanged.
- * Use `create(TypingChangedSchema)` to create a new message.
- */
-export const TypingChangedSchema: GenMessage<TypingChanged> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 44);
-
-/**
- * @generated from message veza.v1.PresenceChanged
- */
-export type PresenceChanged = Message$1<"veza.v1.PresenceChanged"> & {
-  /**
-   * @generated from field: string room = 1;
-   */
-  room: string;
-
-  /**
-   * @generated from field: repeated string joined = 2;
-   */
-  joined: string[];
-
-  /**
-   * @generated from field: repeated string left = 3;
-   */
-  left: string[];
-
-  /**
-   * @generated from field: uint32 present_total = 4;
-   */
-  presentTotal: number;
-};
-
-/**
- * Describes the message veza.v1.PresenceChanged.
- * Use `create(PresenceChangedSchema)` to create a new message.
- */
-export const PresenceChangedSchema: GenMessage<PresenceChanged> = /*@__PURE__*/
-  messageDesc(file_veza_v1_session, 45);
+  messageDesc(file_veza_v1_session, 16);
 
 /**
  * @generated from enum veza.v1.ErrorCode
@@ -1690,6 +1058,34 @@ export enum ErrorCode {
    * @generated from enum value: ERROR_CODE_WRONG_LANE = 15;
    */
   WRONG_LANE = 15,
+
+  /**
+   * The room is in slow mode: `retry_after_ms` says when the next message may come.
+   *
+   * @generated from enum value: ERROR_CODE_SLOW_MODE = 16;
+   */
+  SLOW_MODE = 16,
+
+  /**
+   * Muted in this room; with `retry_after_ms` when it ends.
+   *
+   * @generated from enum value: ERROR_CODE_MUTED = 17;
+   */
+  MUTED = 17,
+
+  /**
+   * Banned from this room; with `retry_after_ms` when it ends.
+   *
+   * @generated from enum value: ERROR_CODE_BANNED = 18;
+   */
+  BANNED = 18,
+
+  /**
+   * The message was deleted: nothing can be done to it any more.
+   *
+   * @generated from enum value: ERROR_CODE_GONE = 19;
+   */
+  GONE = 19,
 }
 
 /**
@@ -1697,69 +1093,4 @@ export enum ErrorCode {
  */
 export const ErrorCodeSchema: GenEnum<ErrorCode> = /*@__PURE__*/
   enumDesc(file_veza_v1_session, 0);
-
-/**
- * @generated from enum veza.v1.Delivery
- */
-export enum Delivery {
-  /**
-   * In order on the chat lane.
-   *
-   * @generated from enum value: DELIVERY_UNSPECIFIED = 0;
-   */
-  UNSPECIFIED = 0,
-
-  /**
-   * As a datagram when it fits in 1,100 bytes and the link has datagrams; lost ones are asked for with Repair.
-   *
-   * @generated from enum value: DELIVERY_FAST = 1;
-   */
-  FAST = 1,
-}
-
-/**
- * Describes the enum veza.v1.Delivery.
- */
-export const DeliverySchema: GenEnum<Delivery> = /*@__PURE__*/
-  enumDesc(file_veza_v1_session, 1);
-
-/**
- * @generated from enum veza.v1.GapReason
- */
-export enum GapReason {
-  /**
-   * @generated from enum value: GAP_REASON_UNSPECIFIED = 0;
-   */
-  UNSPECIFIED = 0,
-
-  /**
-   * @generated from enum value: GAP_REASON_HISTORY_EXPIRED = 1;
-   */
-  HISTORY_EXPIRED = 1,
-
-  /**
-   * @generated from enum value: GAP_REASON_EPOCH_CHANGED = 2;
-   */
-  EPOCH_CHANGED = 2,
-
-  /**
-   * The cursor is after the log's end: it belongs to another log.
-   *
-   * @generated from enum value: GAP_REASON_CURSOR_AHEAD = 3;
-   */
-  CURSOR_AHEAD = 3,
-
-  /**
-   * More was missed than a resume replays; read the history.
-   *
-   * @generated from enum value: GAP_REASON_TOO_FAR_BEHIND = 4;
-   */
-  TOO_FAR_BEHIND = 4,
-}
-
-/**
- * Describes the enum veza.v1.GapReason.
- */
-export const GapReasonSchema: GenEnum<GapReason> = /*@__PURE__*/
-  enumDesc(file_veza_v1_session, 2);
 
