@@ -2,7 +2,7 @@
 //! count from those moments, so that a server that stalls is not spared.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use veza_client::proto::v1::client_frame::Command;
 use veza_client::proto::v1::{CreateRoom, Delivery, JoinRoom, Publish, Published, reply};
 use veza_client::room::RoomLog;
@@ -41,31 +41,31 @@ const QUOTA_SHARE: f64 = 0.9;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    site: SiteArgs,
+    pub(crate) site: SiteArgs,
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    rooms: u32,
+    pub(crate) rooms: u32,
     /// Members of each room, each on a connection of its own. All of them publish.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    members: u32,
+    pub(crate) members: u32,
     /// Messages published a second, over all rooms.
     #[arg(long, value_parser = positive)]
-    rate: f64,
+    pub(crate) rate: f64,
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3_600))]
-    seconds: u32,
+    pub(crate) seconds: u32,
     /// Seconds before the timed part, at the same rate: counted, not timed.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=60))]
-    warmup: u32,
+    pub(crate) warmup: u32,
     #[arg(long, value_enum, default_value_t = Carriers::Mix)]
-    transport: Carriers,
+    pub(crate) transport: Carriers,
     /// Ask for deliveries by datagram where the link has them, repaired by stream.
     #[arg(long)]
-    fast: bool,
+    pub(crate) fast: bool,
     /// Throw away this share of the deliveries that may come by datagram, so that repairs have something to do.
     #[arg(long, default_value_t = 0.0, requires = "fast", value_parser = share)]
-    lose: f64,
+    pub(crate) lose: f64,
     /// A message's body, bytes.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=32_768))]
-    body: u32,
+    pub(crate) body: u32,
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -76,7 +76,7 @@ fn share(text: &str) -> Result<f64, String> {
 /// Which transports the members take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Carriers {
+pub(crate) enum Carriers {
     /// WebTransport, QUIC and WebSocket in turn, in every room.
     Mix,
     Wt,
@@ -86,7 +86,7 @@ enum Carriers {
 }
 
 impl Carriers {
-    fn carriers(self, websocket: Carrier) -> Vec<Carrier> {
+    pub(crate) fn carriers(self, websocket: Carrier) -> Vec<Carrier> {
         match self {
             Carriers::Mix => vec![Carrier::Wt, Carrier::Quic, websocket],
             Carriers::Wt => vec![Carrier::Wt],
@@ -99,8 +99,7 @@ impl Carriers {
 
 pub(crate) async fn run(args: Args) -> Result<Report, Failure> {
     let site = Site::find(&args.site).await?;
-    let secure = site.target.websocket.as_deref().is_some_and(|url| url.starts_with("wss:"));
-    let carriers = args.transport.carriers(if secure { Carrier::Wss } else { Carrier::Ws });
+    let carriers = args.transport.carriers(site.websocket());
     let (rooms, members) = (args.rooms as usize, args.members as usize);
     let count = rooms * members;
     for carrier in &carriers {
@@ -108,9 +107,48 @@ pub(crate) async fn run(args: Args) -> Result<Report, Failure> {
         check_descriptors(*carrier, site.process, count.div_ceil(carriers.len()) as u64)?;
     }
     let tokens = tokens::fetch(&site.server, args.site.token_command.as_deref(), "load", count).await?;
+    let delivery = if args.fast { Delivery::Fast } else { Delivery::Unspecified };
     // Connection `n` is member `n / rooms` of room `n % rooms`, so that messages that follow each other go to other rooms.
+    let (sessions, names, logs) = rooms_with_logs(&site, tokens, args.transport, rooms, delivery, QUEUE).await?;
+    check_quota(&sessions, args.rate)?;
+    let parameters = json!({
+        "rooms": args.rooms, "members": args.members, "rate": args.rate, "seconds": args.seconds,
+        "warmup_s": args.warmup, "transport": args.transport, "fast": args.fast, "lose": args.lose, "body_bytes": args.body,
+        "sockets": args.site.sockets,
+    });
+    let report = Report::new("chat", args.site.json.clone(), parameters, site.server.version());
+    let load = Load { names, schedule: Schedule::new(args.rate), body: args.body as usize, server: site.process };
+    let report = load.run(report, sessions, logs, &args).await?;
+    site.endpoints.wait_closed().await;
+    Ok(report)
+}
+
+/// Deliveries that a member's link may leave unread before it is no longer read.
+pub(crate) const QUEUE: usize = 4_096;
+
+/// Sessions and the rooms they have joined, in the order of the tokens: session `n` in room `n % rooms`.
+pub(crate) async fn rooms_of(
+    site: &Site,
+    tokens: Vec<String>,
+    transport: Carriers,
+    rooms: usize,
+) -> Result<(Vec<(Connection, Pushes)>, Vec<String>), Failure> {
+    let (sessions, names, _) = rooms_with_logs(site, tokens, transport, rooms, Delivery::Unspecified, QUEUE).await?;
+    Ok((sessions, names))
+}
+
+/// The same, with what each session knows of its room.
+pub(crate) async fn rooms_with_logs(
+    site: &Site,
+    tokens: Vec<String>,
+    transport: Carriers,
+    rooms: usize,
+    delivery: Delivery,
+    queue: usize,
+) -> Result<(Vec<(Connection, Pushes)>, Vec<String>, Vec<RoomLog>), Failure> {
+    let carriers = transport.carriers(site.websocket());
     let sessions = tokens.into_iter().enumerate().map(|(at, token)| {
-        let options = veza_client::Options { pushes: 4_096, ..carriers[at / rooms % carriers.len()].options() };
+        let options = veza_client::Options { pushes: queue, ..carriers[at / rooms % carriers.len()].options() };
         (token, options)
     });
     let opening = Opening {
@@ -125,20 +163,9 @@ pub(crate) async fn run(args: Args) -> Result<Report, Failure> {
         return Err(Failure::setup(format!("not all members could connect: {complaint}")));
     }
     let sessions: Vec<_> = crowd.sessions.into_iter().flatten().collect();
-    check_quota(&sessions, args.rate)?;
-
     let names = room_names(rooms);
-    let logs = join_all(&sessions, &names, args.fast).await?;
-    let parameters = json!({
-        "rooms": args.rooms, "members": args.members, "rate": args.rate, "seconds": args.seconds,
-        "warmup_s": args.warmup, "transport": args.transport, "fast": args.fast, "lose": args.lose, "body_bytes": args.body,
-        "sockets": args.site.sockets,
-    });
-    let report = Report::new("chat", args.site.json.clone(), parameters, site.server.version());
-    let load = Load { names, schedule: Schedule::new(args.rate), body: args.body as usize, server: site.process };
-    let report = load.run(report, sessions, logs, &args).await?;
-    site.endpoints.wait_closed().await;
-    Ok(report)
+    let logs = join_all(&sessions, &names, delivery).await?;
+    Ok((sessions, names, logs))
 }
 
 /// Names that no earlier run has used: the log of each room must hold this run's messages alone.
@@ -160,16 +187,19 @@ fn check_quota(sessions: &[(Connection, Pushes)], rate: f64) -> Result<(), Failu
 }
 
 /// Makes the rooms, then every session joins its own; the logs are in the order of the sessions.
-async fn join_all(sessions: &[(Connection, Pushes)], names: &[String], fast: bool) -> Result<Vec<RoomLog>, Failure> {
-    let delivery = if fast { Delivery::Fast } else { Delivery::Unspecified };
+async fn join_all(
+    sessions: &[(Connection, Pushes)],
+    names: &[String],
+    delivery: Delivery,
+) -> Result<Vec<RoomLog>, Failure> {
     let failed = |error: Error| Failure::setup(format!("a room could not be entered: {error}"));
     let creating = sessions.iter().zip(names).map(|((connection, _), room)| {
-        let create = CreateRoom { room: room.clone(), title: room.clone() };
+        let create = CreateRoom { room: room.clone(), title: room.clone(), ..CreateRoom::default() };
         connection.command(Command::CreateRoom(create))
     });
     futures_util::stream::iter(creating).buffered(JOINS).try_collect::<Vec<_>>().await.map_err(failed)?;
     let joining = sessions.iter().zip(names.iter().cycle()).map(|((connection, _), room)| async move {
-        let join = JoinRoom { room: room.clone(), delivery: delivery.into(), cursor: None };
+        let join = JoinRoom { room: room.clone(), delivery: delivery.into(), ..JoinRoom::default() };
         let reply::Result::RoomJoined(joined) = connection.command(Command::JoinRoom(join)).await? else {
             return Err(Error::Unexpected);
         };
@@ -205,13 +235,7 @@ impl Load {
     ) -> Result<Report, Failure> {
         let warmup = Duration::from_secs(args.warmup.into());
         let total = self.schedule.total(warmup + Duration::from_secs(args.seconds.into()));
-        let tally = Arc::new(Tally {
-            schedule: self.schedule,
-            started: Instant::now(),
-            timed_from: self.schedule.total(warmup),
-            delivered: AtomicU64::new(0),
-            times: Mutex::new(report::histogram()),
-        });
+        let tally = Arc::new(Tally::new(self.schedule, self.schedule.total(warmup), 1, 1));
         let publishers: Vec<_> = sessions.iter().map(|(connection, _)| connection.clone()).collect();
         let (stop, stopped) = watch::channel(false);
         let mut watching = JoinSet::new();
@@ -219,7 +243,7 @@ impl Load {
             let room = at % self.names.len();
             // Only where a head is told after the deliveries is the loss of the last one noticed.
             let lose = if connection.transport() == Transport::WebSocket { 0.0 } else { args.lose };
-            let member = Member { room, connection, pushes, log, tally: tally.clone(), lose };
+            let member = Member { room, connection, pushes, log, tally: tally.clone(), lose, paused: None };
             watching.spawn(member.watch(stopped.clone()));
         }
 
@@ -238,7 +262,7 @@ impl Load {
         let seen: Vec<Seen> = watching.join_all().await;
 
         report.latency("publish_ack", &acks.lock().expect("no holder panics"));
-        report.latency("publish_delivery", &tally.times.lock().expect("no holder panics"));
+        report.latency("publish_delivery", &tally.times[0].lock().expect("no holder panics"));
         self.reconcile(&mut report, total, &acknowledged, &seen);
         cpu(&mut report, before, after, took);
         Ok(report)
@@ -297,6 +321,7 @@ impl Load {
             room: self.names[at % self.names.len()].clone(),
             cmid: format!("{number}"),
             body: body(number, self.body),
+            ..Publish::default()
         };
         async move {
             let answer = connection.command(Command::Publish(publish)).await;
@@ -320,7 +345,7 @@ impl Load {
             acknowledged.stored.len(),
             tally.delivered.load(Ordering::Relaxed),
             p99(acks),
-            p99(&tally.times),
+            p99(&tally.times[0]),
             acknowledged.errors.values().sum::<u64>(),
         ));
     }

@@ -237,7 +237,7 @@ async fn join_rooms(report: &mut Report, sessions: &[Connection], rooms: usize) 
 
 /// Joins a room that the first of its group makes.
 async fn join(session: &Connection, room: String) -> Result<(), Error> {
-    let create = CreateRoom { room: room.clone(), title: room.clone() };
+    let create = CreateRoom { room: room.clone(), title: room.clone(), ..CreateRoom::default() };
     match session.command(Command::CreateRoom(create)).await {
         Err(error) if !error.is(ErrorCode::AlreadyExists) => return Err(error),
         Ok(_) | Err(_) => {}

@@ -1,15 +1,24 @@
 //! `veza-loadtest`: how much a Veza server carries, and whether everything arrived.
 
+mod ceiling;
+mod chaos;
 mod chat;
+mod check;
 mod crowd;
+mod database;
+mod fairness;
 mod floor;
 mod idle;
+mod insert_floor;
 mod member;
 mod process;
+mod recorder;
 mod report;
 mod schedule;
 mod site;
+mod slow;
 mod tokens;
+mod year;
 
 use std::process::ExitCode;
 
@@ -34,6 +43,20 @@ enum Scenario {
     Idle(idle::Args),
     /// Rooms that talk: latency of publish to acknowledgement and to delivery, and whether every message arrived once.
     Chat(chat::Args),
+    /// The highest durable publish rate with a bounded p99, and at saturation; and bare inserts beside it.
+    Ceiling(ceiling::Args),
+    /// One of many subscribers stops reading: the server's memory, the others' p99, and what it has in the end.
+    Slow(slow::Args),
+    /// A room of ten thousand beside a room of two.
+    Fairness(fairness::Args),
+    /// A room with a million messages: pages, resumes, searches.
+    Year(year::Args),
+    /// Bare inserts: rows of an entry's shape, one commit for each batch.
+    InsertFloor(insert_floor::Args),
+    /// The real server and its database are killed while clients talk; what they saw is judged.
+    Chaos(chaos::Args),
+    /// Judges clients' event logs (docs/HISTORY.md): I1 to I12.
+    Check(check::Args),
     /// The same sessions against a bare server with the same transport settings and nothing above them.
     Floor(floor::Args),
     /// The bare server itself, run by `floor` as a child process.
@@ -70,6 +93,13 @@ async fn main() -> ExitCode {
     let outcome = match Cli::parse().scenario {
         Scenario::Idle(args) => idle::run(args).await,
         Scenario::Chat(args) => chat::run(args).await,
+        Scenario::Ceiling(args) => ceiling::run(args).await,
+        Scenario::Slow(args) => slow::run(args).await,
+        Scenario::Fairness(args) => fairness::run(args).await,
+        Scenario::Year(args) => year::run(args).await,
+        Scenario::InsertFloor(args) => insert_floor::run(args).await,
+        Scenario::Chaos(args) => chaos::run(args).await,
+        Scenario::Check(args) => check::run(args),
         Scenario::Floor(args) => floor::run(args).await,
         Scenario::FloorServer(args) => return floor::serve(args).await.map_or_else(failed, |()| ExitCode::SUCCESS),
     };

@@ -27,8 +27,31 @@ pub(crate) struct Tally {
     /// Messages before this one are counted but not timed.
     pub(crate) timed_from: u64,
     pub(crate) delivered: AtomicU64,
-    /// From the intended moment of publishing to a member that may show it, microseconds.
-    pub(crate) times: Mutex<Histogram<u64>>,
+    /// From the intended moment of publishing to a member that may show it, microseconds; by the part of the run.
+    pub(crate) times: Vec<Mutex<Histogram<u64>>>,
+    /// Parts take turns, so many messages each.
+    pub(crate) turn: u64,
+}
+
+impl Tally {
+    /// What is counted from now on, in so many parts that take turns.
+    pub(crate) fn new(schedule: Schedule, timed_from: u64, parts: usize, turn: u64) -> Self {
+        let times = std::iter::repeat_with(|| Mutex::new(report::histogram())).take(parts).collect();
+        Self { schedule, started: Instant::now(), timed_from, delivered: AtomicU64::new(0), times, turn: turn.max(1) }
+    }
+
+    /// The part of the run that a message belongs to.
+    pub(crate) fn part(&self, number: u64) -> usize {
+        usize::try_from(number / self.turn % self.times.len() as u64).unwrap_or_default()
+    }
+
+    fn record(&self, number: u64) {
+        self.delivered.fetch_add(1, Ordering::Relaxed);
+        if number >= self.timed_from {
+            let time = self.started.elapsed().saturating_sub(self.schedule.intended(number));
+            report::record(&mut self.times[self.part(number)].lock().expect("no holder panics"), time);
+        }
+    }
 }
 
 pub(crate) struct Member {
@@ -39,6 +62,8 @@ pub(crate) struct Member {
     pub(crate) tally: Arc<Tally>,
     /// The share of deliveries that is thrown away unread, as a bad network would.
     pub(crate) lose: f64,
+    /// While this is true it reads nothing.
+    pub(crate) paused: Option<watch::Receiver<bool>>,
 }
 
 /// What one member saw.
@@ -69,7 +94,8 @@ impl Member {
         let mut repairing: Option<Repairing> = None;
         loop {
             tokio::select! {
-                push = self.pushes.next() => match push {
+                () = changed(&mut self.paused) => {}
+                push = self.pushes.next(), if !is_paused(self.paused.as_ref()) => match push {
                     Ok(event) => {
                         let progress = self.take(event, &mut seen);
                         due = self.look(due, progress);
@@ -122,7 +148,10 @@ impl Member {
             | push::Event::PresenceChanged(_)
             | push::Event::TypingChanged(_)
             | push::Event::TokenExpiring(_)
-            | push::Event::Closing(_) => false,
+            | push::Event::Closing(_)
+            | push::Event::RoomEvicted(_)
+            | push::Event::RoomChanged(_)
+            | push::Event::ReceiptsChanged(_) => false,
         }
     }
 
@@ -147,11 +176,7 @@ impl Member {
         if !seen.messages.insert(number) {
             seen.twice += 1;
         }
-        self.tally.delivered.fetch_add(1, Ordering::Relaxed);
-        if number >= self.tally.timed_from {
-            let time = self.tally.started.elapsed().saturating_sub(self.tally.schedule.intended(number));
-            report::record(&mut self.tally.times.lock().expect("no holder panics"), time);
-        }
+        self.tally.record(number);
     }
 
     fn look(&self, due: Option<Instant>, progress: bool) -> Option<Instant> {
@@ -183,6 +208,23 @@ impl Member {
         };
         let steps = self.log.repaired(asked, page);
         self.show(steps, seen);
+    }
+}
+
+fn is_paused(paused: Option<&watch::Receiver<bool>>) -> bool {
+    paused.is_some_and(|paused| *paused.borrow())
+}
+
+/// Waits until it is paused, or goes on.
+async fn changed(paused: &mut Option<watch::Receiver<bool>>) {
+    match paused {
+        // Who can no longer be told to go on has been told already.
+        Some(told) => {
+            if told.changed().await.is_err() {
+                *paused = None;
+            }
+        }
+        None => std::future::pending().await,
     }
 }
 

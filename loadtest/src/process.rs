@@ -33,6 +33,12 @@ impl Process {
         Ok(Sample { rss, cpu: cpu(&stat).ok_or_else(|| self.strange("stat"))? })
     }
 
+    /// How many descriptors are open.
+    pub(crate) fn descriptors(self) -> Result<u64, Failure> {
+        let path = format!("/proc/{}/fd", self.0);
+        fs::read_dir(&path).map(|open| open.count() as u64).map_err(Failure::io(path))
+    }
+
     /// The soft limit of open descriptors.
     pub(crate) fn descriptors_max(self) -> Result<u64, Failure> {
         let limits = self.read("limits")?;
@@ -131,6 +137,7 @@ mod tests {
         let found = Process::listening_on(socket.local_addr().unwrap().port()).unwrap();
         assert_eq!(found, Process::this());
         assert!(found.sample().unwrap().rss > 0);
-        assert!(found.descriptors_max().unwrap() > 0);
+        assert!(found.descriptors_max().unwrap() >= found.descriptors().unwrap());
+        assert!(found.descriptors().unwrap() > 2);
     }
 }

@@ -72,6 +72,11 @@ impl Report {
         self.figures.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.as_f64())
     }
 
+    /// Nothing was wrong.
+    pub(crate) fn is_good(&self) -> bool {
+        self.problems.is_empty()
+    }
+
     /// Shows the table and writes the file; the exit code is 1 when something was wrong.
     pub(crate) fn publish(self) -> Result<ExitCode, Failure> {
         let failed = !self.problems.is_empty();

@@ -93,6 +93,12 @@ impl Site {
         Ok(Self { server, process, endpoints: endpoints(trust, args.sockets)?, target })
     }
 
+    /// WebSocket as this server speaks it.
+    pub(crate) fn websocket(&self) -> Carrier {
+        let secure = self.target.websocket.as_deref().is_some_and(|url| url.starts_with("wss:"));
+        if secure { Carrier::Wss } else { Carrier::Ws }
+    }
+
     /// Whether the server speaks what is asked for.
     pub(crate) fn expect(&self, carrier: Carrier) -> Result<(), Failure> {
         let websocket = self.target.websocket.as_deref().unwrap_or_default();
