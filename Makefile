@@ -1,7 +1,7 @@
 # `make` alone lists what there is. The work is done by scripts/*.sh, which can be run by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt web doc setup
+.PHONY: help run test sim check fmt web doc setup
 
 help: ## list what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -11,6 +11,9 @@ run: ## start the server (development, nothing to configure)
 
 test: ## everything: installs what is missing, checks, builds, runs every test
 	scripts/test.sh
+
+sim: ## more of the simulation: SIM_SEEDS= runs of SIM_STEPS= events each, from seed SIM_FIRST=
+	scripts/sim.sh
 
 check: ## what needs no running server: format, lints, docs, tidy, the page's types and build
 	scripts/check.sh
