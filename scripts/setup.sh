@@ -19,6 +19,8 @@ want python3 python3
 want curl curl
 want node nodejs
 want npm npm
+# Debian keeps the server's programs out of the path.
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
 
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" -ne 0 ] || ! have apt-get; then

@@ -23,6 +23,8 @@ else
   skip "a stranger's conversation" "no python3 here"
 fi
 have chromium || skip "the browser" "no chromium here; tests that drive it cannot have run"
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 ||
+  skip "PostgreSQL" "not installed here; the store's suite cannot have run on it"
 have strace || skip "syncs counted by strace" "no strace here; the test that counts them cannot have run"
 mapfile -t SKIPPED <"$SKIPS_FILE"
 rm -f "$SKIPS_FILE"

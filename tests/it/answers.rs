@@ -157,7 +157,7 @@ async fn the_128th_room_is_joined_and_the_129th_refused() {
         assert_eq!(alice.connection.welcome().limits.unwrap().rooms_max, 128);
         for n in 1..=129 {
             let room = format!("room-{n}");
-            let create = CreateRoom { room: room.clone(), title: String::new() };
+            let create = CreateRoom { room: room.clone(), ..CreateRoom::default() };
             patiently(&alice, Command::CreateRoom(create)).await.unwrap();
             let joined = alice.join(&room).await;
             if n <= 128 {
@@ -192,6 +192,37 @@ async fn the_publish_rate_at_its_burst_and_one_past() {
         assert_eq!(stored, acknowledged as u64);
     })
     .await;
+}
+
+/// However many connections a user has, they say no more over all of them than one user may.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_users_rate_is_one_over_all_connections() {
+    const BURST: u64 = 6;
+    for carrier in Carrier::ALL {
+        let start = Start::new().variable("VEZA_USER_PUBLISH_PER_SECOND", 1);
+        let stage = Stage::new(start.variable("VEZA_USER_PUBLISH_BURST", BURST).run(), carrier).await;
+        let [one, bob] = stage.in_room("garden", ["alice", "bob"]).await;
+        let two = stage.player_in("alice", "garden").await;
+        let (begun, mut accepted) = (Instant::now(), 0);
+        let (cmid, error) = loop {
+            let cmid = format!("c{accepted}");
+            let player = if accepted % 2 == 0 { &one } else { &two };
+            match player.publish("garden", &cmid, "hello").await {
+                Ok(_) => accepted += 1,
+                Err(error) => break (cmid, error),
+            }
+            assert!(accepted < 1_000, "{carrier:?}: nothing is refused");
+        };
+        assert_eq!((error.code(), error.temporary), (ErrorCode::RateLimited, true), "{carrier:?}");
+        assert!((1..=1_000).contains(&error.retry_after_ms), "{error:?}");
+        // The burst, and one more for every second that has passed.
+        assert!((BURST..=BURST + begun.elapsed().as_secs() + 1).contains(&accepted), "{carrier:?}: {accepted}");
+        // Others have a quota of their own, and what was refused goes a little later.
+        bob.publish("garden", &cmid, "hello").await.unwrap();
+        let again = Publish { room: "garden".into(), cmid, body: "hello".into(), ..Publish::default() };
+        let stored = patiently(&two, Command::Publish(again)).await.unwrap();
+        assert!(matches!(stored, reply::Result::Published(published) if published.seq == accepted + 2), "{carrier:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -294,7 +325,7 @@ async fn a_websocket_that_answers_no_ping_is_closed() {
 async fn publish_before_hello_and_hello_twice_are_out_of_order() {
     each(async |stage| {
         let mut raw = Raw::open(stage).await;
-        let publish = Publish { room: "lobby".into(), cmid: "c".into(), body: "hi".into() };
+        let publish = Publish { room: "lobby".into(), cmid: "c".into(), body: "hi".into(), ..Publish::default() };
         raw.say(&ClientFrame { id: 3, command: Some(Command::Publish(publish)) }).await;
         assert_eq!(error_of(&raw.next().await), Some(ErrorCode::OutOfOrder));
         raw.say(&hello(stage.token("alice").await)).await;

@@ -20,6 +20,13 @@ fn two_tabs_talk_over_webtransport_and_a_phone_reads_it() {
 }
 
 #[test]
+fn two_people_do_everything_the_page_offers() {
+    let _alone = alone();
+    let process = Process::start();
+    Script::start("features.mjs", &process, &[]).finish(|| {});
+}
+
+#[test]
 fn without_udp_the_page_is_on_websocket_within_two_seconds() {
     let _alone = alone();
     let process = Process::start();

@@ -62,7 +62,7 @@ impl Talker {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_during_a_burst_lose_nothing_that_was_acknowledged() {
-    let mut process = roomy(Start::new().settled()).run();
+    let mut process = Start::new().settled().talkative().run();
     let _kept = process.keep_data();
     let carriers = [Carrier::WebTransport, Carrier::Quic, Carrier::WebSocketJson];
     let (begun, mut talkers) = (Instant::now(), Vec::new());
@@ -100,7 +100,7 @@ async fn kills_during_a_burst_lose_nothing_that_was_acknowledged() {
         eprintln!("{:6} ms  killed", begun.elapsed().as_millis());
         unacknowledged.push(burst.open());
         tokio::time::sleep(Duration::from_millis(down_ms)).await;
-        let again = roomy(process.again());
+        let again = process.again().talkative();
         process = tokio::task::block_in_place(|| again.run());
     }
     wait_until(|| talkers.iter().zip(&connects).all(|(talker, before)| talker.connects() > *before)).await;
@@ -143,11 +143,6 @@ async fn kills_during_a_burst_lose_nothing_that_was_acknowledged() {
     );
 }
 
-/// Limits that a burst of a test does not meet.
-fn roomy(start: Start) -> Start {
-    start.variable("VEZA_PUBLISH_PER_SECOND", 10_000).variable("VEZA_PUBLISH_BURST", 10_000)
-}
-
 async fn talker(process: &Process, user: &str, carrier: Carrier, begun: Instant) -> Talker {
     let (client, events) = connect(process, user, carrier).await;
     let shown = Arc::<Mutex<Shown>>::default();
@@ -176,10 +171,15 @@ async fn watch(carrier: Carrier, begun: Instant, mut events: Events, shown: Arc<
                 shown.connects += 1;
                 shown.resumes += usize::from(resumed);
             }
-            Event::Gap(_) | Event::Left { .. } | Event::State(State::Closed { .. }) => {
+            Event::Gap(_) | Event::Left { .. } | Event::Evicted(_) | Event::State(State::Closed { .. }) => {
                 shown.wrong.push(format!("{event:?}"));
             }
-            Event::State(_) | Event::Resumed { .. } | Event::Presence(_) | Event::Typing(_) => {}
+            Event::State(_)
+            | Event::Resumed { .. }
+            | Event::RoomChanged(_)
+            | Event::Receipts(_)
+            | Event::Presence(_)
+            | Event::Typing(_) => {}
         }
     }
 }

@@ -87,7 +87,7 @@ async fn a_second_signal_shortens_the_wait() {
 const BURST: usize = 100;
 
 async fn talkative(start: Start) -> Stage {
-    let start = start.variable("VEZA_PUBLISH_PER_SECOND", 10_000).variable("VEZA_PUBLISH_BURST", 10_000);
+    let start = start.talkative();
     Stage::new(start.run(), Carrier::WebTransport).await
 }
 

@@ -52,7 +52,7 @@ fn traced(trace: &Path) -> Start {
         "the durability test needs strace: install the package of that name (`make test` does)"
     );
     let calls = "trace=write,writev,pwrite64,pwritev,sendto,sendmsg,sendmmsg,fsync,fdatasync";
-    Start::new().variable("VEZA_PUBLISH_PER_SECOND", 10_000).variable("VEZA_PUBLISH_BURST", 10_000).under(&[
+    Start::new().talkative().under(&[
         "strace",
         "-D",
         "-f",
@@ -80,7 +80,12 @@ fn room_of(client: usize) -> String {
 async fn publish(connection: &Connection, client: usize) {
     let publishes = (0..EACH).map(|at| {
         let mark = format!("mark-{:06}", client * EACH + at);
-        connection.command(Command::Publish(Publish { room: room_of(client), cmid: mark.clone(), body: mark }))
+        connection.command(Command::Publish(Publish {
+            room: room_of(client),
+            cmid: mark.clone(),
+            body: mark,
+            ..Publish::default()
+        }))
     });
     stream::iter(publishes).buffered(IN_FLIGHT).for_each(async |published| drop(published.unwrap())).await;
 }

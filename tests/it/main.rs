@@ -17,7 +17,10 @@ mod drain;
 mod durability;
 mod http;
 mod metrics;
+#[path = "../support/postgres.rs"]
+mod postgres;
 mod processes;
 mod raw;
 mod scenarios;
 mod server;
+mod terminal;

@@ -8,15 +8,20 @@ use std::time::{Duration, Instant};
 
 use veza::telemetry::metrics::ALL;
 use veza_client::proto::v1::{
-    Delivery, ErrorCode, Hello, History, ListRooms, Repair, RoomCursor, Typing, client_frame::Command, push,
+    Delivery, ErrorCode, Hello, History, ListRooms, Repair, RoomCursor, RoomSettings, Sanction, Typing,
+    client_frame::Command, push,
 };
 
-use crate::carrier::{Carrier, SOON, Stage};
+use crate::carrier::{Carrier, SOON, Stage, ask};
 use crate::raw::upgrade;
 use crate::server::{Process, Start, get};
 
-/// What this traffic cannot move: it needs a slow reader, a bad network, another certificate or a collector.
-const LEFT_ALONE: [&str; 5] = [
+/// What this traffic cannot move: it needs a slow reader, a bad network, another certificate, a collector, or what
+/// [`moderation_and_retention_are_counted`] tells.
+const LEFT_ALONE: [&str; 8] = [
+    "veza_user_rate_refused_total",
+    "veza_evicted_total",
+    "veza_expired_total",
     "veza_lagging_total",
     "veza_datagrams_dropped_total",
     "veza_certificate_reloads_total",
@@ -86,6 +91,35 @@ async fn the_counters_agree_with_what_happened() {
     assert_eq!(scrape.sum("veza_commit_queue"), 0.0);
     assert_eq!(scrape.sum("veza_publish_commit_seconds_count"), stored + 2.0 * carriers);
     assert!(scrape.text.lines().all(|line| line.starts_with('#') || line.starts_with("veza_") || line.is_empty()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moderation_and_retention_are_counted() {
+    let start = Start::new().variable("VEZA_USER_PUBLISH_PER_SECOND", 1).variable("VEZA_USER_PUBLISH_BURST", 20);
+    let stage = Stage::new(start.run(), Carrier::WebSocketProto).await;
+    let [alice, mut bob, mut carol] = stage.in_room("garden", ["alice", "bob", "carol"]).await;
+    for (user, sanction) in [("bob", Sanction::Kick), ("carol", Sanction::Ban)] {
+        ask!(alice, Moderate { room: "garden", user: user, sanction: sanction } => MemberUpdated).unwrap();
+    }
+    bob.evicted().await;
+    carol.evicted().await;
+    let settings = RoomSettings { retention_entries: 10, ..RoomSettings::default() };
+    ask!(alice, UpdateRoom { room: "garden", settings: settings } => RoomUpdated).unwrap();
+    let mut refused = 0;
+    while refused == 0 {
+        let publish = alice.publish("garden", &veza_client::new_cmid(), "hello").await;
+        refused += usize::from(publish.is_err_and(|error| error.code() == ErrorCode::RateLimited));
+    }
+    let expired = |scrape: &Scrape| scrape.sum("veza_expired_total") > 0.0;
+    let scrape = Scrape::when(&stage.process, expired).await;
+    for (name, labels, expected) in [
+        ("veza_evicted_total", [("sanction", "kick")], 1.0),
+        ("veza_evicted_total", [("sanction", "ban")], 1.0),
+        ("veza_errors_sent_total", [("code", "ERROR_CODE_RATE_LIMITED")], 1.0),
+    ] {
+        assert_eq!(scrape.of(name, &labels), expected, "{name} {labels:?}");
+    }
+    assert_eq!(scrape.sum("veza_user_rate_refused_total"), 1.0);
 }
 
 /// Alice and bob in a room; bob leaves without a word, misses something and comes back; somebody fails to come in.

@@ -145,7 +145,8 @@ async fn production_logs_are_json_and_tell_no_secrets() {
         secrets.push(hello.token.clone());
         let mut alice = stage.try_hello(hello).await.unwrap();
         secrets.push(alice.connection.welcome().resume_token.clone());
-        let create = CreateRoom { room: carrier.label().into(), title: "the-room-s-own-title".into() };
+        let create =
+            CreateRoom { room: carrier.label().into(), title: "the-room-s-own-title".into(), ..CreateRoom::default() };
         alice.ask(Ask::CreateRoom(create)).await.unwrap();
         alice.join(carrier.label()).await.unwrap();
         alice.publish(carrier.label(), "c1", "body-that-nobody-may-read").await.unwrap();

@@ -6,9 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use veza_client::{Endpoints, Server};
+
+/// What servers that are to know tokens of our own making check them with.
+const SECRET: &str = "a secret of the tests, longer than 32 bytes";
 
 /// A running server. Dropping it kills the process.
 pub struct Process {
@@ -39,6 +45,22 @@ impl Start {
     pub fn variable(mut self, name: &str, value: impl ToString) -> Self {
         self.variables.push((name.to_owned(), value.to_string()));
         self
+    }
+
+    /// Takes tokens of [`token_with`], and limits that no test meets by chance.
+    pub fn roomy(self) -> Self {
+        self.variable("AUTH_ALGORITHM", "HS256")
+            .variable("AUTH_HS256_SECRET", SECRET)
+            .variable("VEZA_REQUESTS_PER_SECOND", 10_000)
+            .talkative()
+    }
+
+    /// Lets everybody publish faster than any test does.
+    pub fn talkative(self) -> Self {
+        self.variable("VEZA_PUBLISH_PER_SECOND", 10_000)
+            .variable("VEZA_PUBLISH_BURST", 10_000)
+            .variable("VEZA_USER_PUBLISH_PER_SECOND", 10_000)
+            .variable("VEZA_USER_PUBLISH_BURST", 10_000)
     }
 
     /// Uses this data directory, which the caller keeps.
@@ -193,6 +215,19 @@ impl Process {
             }
         }
     }
+}
+
+/// A token for a server that was started [`Start::roomy`].
+pub fn token_with(user: &str, entitlements: &[&str]) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let claims = serde_json::json!({
+        "iss": "veza", "aud": "veza", "sub": user, "iat": now, "nbf": now, "exp": now + 3_600,
+        "entitlements": entitlements,
+    });
+    let encode = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
+    let said = format!("{}.{}", encode(br#"{"alg":"HS256","typ":"JWT"}"#), encode(claims.to_string().as_bytes()));
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+    format!("{said}.{}", encode(hmac::sign(&key, said.as_bytes()).as_ref()))
 }
 
 /// An HTTP answer.

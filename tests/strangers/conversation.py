@@ -3,9 +3,10 @@
 
     conversation.py http://127.0.0.1:8080
 
-It logs in as a development user, says every line that begins with `>` and expects every line that begins with `<`.
-`…` in an expected value stands for anything. What the server says by itself may come before or after its neighbours;
-nothing may be missing and nothing may be left over. The exit code is 0 when the server said what is printed.
+It logs in as a development user, says every line that begins with `>` and expects every line that begins with `<`; the
+lines with `>>` and `<<` are another user's, on a connection of their own. `…` in an expected value stands for anything. What
+the server says by itself may come before or after its neighbours; nothing may be missing and nothing may be left over. The
+exit code is 0 when the server said what is printed.
 """
 
 import base64
@@ -26,6 +27,9 @@ DOCUMENT = pathlib.Path(__file__).resolve().parents[2] / "docs" / "PROTOCOL.md"
 PATIENCE_S = 5.0
 ACCEPT_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
+# Who speaks, by how often a mark repeats its sign: said, heard, closed.
+MARKS = {">", "<", "=", ">>", "<<", "=="}
+USERS = {1: "alice", 2: "bob"}
 
 
 class Difference(Exception):
@@ -103,10 +107,10 @@ class WebSocket:
 
 
 def printed():
-    """The lines of the fence that is marked `conversation`, as (direction, rest)."""
+    """The lines of the fence that is marked `conversation`, as (mark, rest)."""
     _, after = DOCUMENT.read_text(encoding="utf-8").split("```conversation\n", 1)
     lines = after.split("```", 1)[0].splitlines()
-    lines = [(line[:1], line[1:].strip()) for line in lines if line[:1] in (">", "<", "=")]
+    lines = [tuple(line.split(" ", 1)) for line in lines if line.split(" ", 1)[0] in MARKS]
     if len(lines) < 10:
         raise SystemExit(f"{DOCUMENT} has no conversation")
     return lines
@@ -135,47 +139,66 @@ def get(url):
         return json.load(response)
 
 
-def hold(base):
-    token = post(f"{base}/dev/login", {"user": "alice"})["token"]
-    websocket = WebSocket(get(f"{base}/veza.json")["websocketUrl"], "veza.v1.json")
-    room = f"porch-{secrets.token_hex(4)}"  # The printed room would be there already the second time.
-    waiting = []
-    for direction, line in printed():
-        line = line.replace('"porch"', f'"{room}"')
-        if direction == ">":
-            print(f"> {line}")
-            websocket.send(TEXT, line.replace("TOKEN", token).encode())
-            continue
-        if direction == "=":
-            expect_close(websocket, int(line.split()[1]), waiting)
-            return
+class Speaker:
+    """One user's connection, and what it has heard that was not expected yet."""
+
+    def __init__(self, base, user):
+        self.token = post(f"{base}/dev/login", {"user": user})["token"]
+        self.websocket = WebSocket(get(f"{base}/veza.json")["websocketUrl"], "veza.v1.json")
+        self.waiting = []
+
+    def say(self, line):
+        self.websocket.send(TEXT, line.replace("TOKEN", self.token).encode())
+
+    def expect(self, line):
         expected = json.loads(line)
         deadline = time.monotonic() + PATIENCE_S
-        while not any(matches(expected, said) for said in waiting):
-            websocket.socket.settimeout(max(deadline - time.monotonic(), 0.01))
+        while not any(matches(expected, said) for said in self.waiting):
+            self.websocket.socket.settimeout(max(deadline - time.monotonic(), 0.01))
             try:
-                said = websocket.receive()
+                said = self.websocket.receive()
             except TimeoutError:
-                raise Difference(f"not said: {line}\ninstead:  {json.dumps(waiting)}") from None
+                raise Difference(f"not said: {line}\ninstead:  {json.dumps(self.waiting)}") from None
             if isinstance(said, int):
-                raise Difference(f"closed with {said} before: {line}\ninstead:  {json.dumps(waiting)}")
-            waiting.append(json.loads(said))
-        found = next(said for said in waiting if matches(expected, said))
-        waiting.remove(found)
-        print(f"< {json.dumps(found)}")
-    raise Difference("the conversation does not end with a close code (`= close 1000`)")
+                raise Difference(f"closed with {said} before: {line}\ninstead:  {json.dumps(self.waiting)}")
+            self.waiting.append(json.loads(said))
+        found = next(said for said in self.waiting if matches(expected, said))
+        self.waiting.remove(found)
+        return found
+
+    def expect_close(self, number):
+        self.websocket.socket.settimeout(PATIENCE_S)
+        said = self.websocket.receive()
+        if not isinstance(said, int):
+            raise Difference(f"not printed: {said}")
+        if self.waiting:
+            raise Difference(f"not printed: {json.dumps(self.waiting)}")
+        if said != number:
+            raise Difference(f"closed with {said} instead of {number}")
+        self.websocket.send(CLOSE, struct.pack("!H", number))
 
 
-def expect_close(websocket, number, waiting):
-    said = websocket.receive()
-    if not isinstance(said, int):
-        raise Difference(f"not printed: {said}")
-    if waiting:
-        raise Difference(f"not printed: {json.dumps(waiting)}")
-    if said != number:
-        raise Difference(f"closed with {said} instead of {number}")
-    websocket.send(CLOSE, struct.pack("!H", number))
-    print(f"= close {said}")
+def hold(base):
+    # What is printed would be there already the second time, and these users in other rooms too.
+    run = secrets.token_hex(4)
+    fresh = {f'"{name}"': f'"{name}-{run}"' for name in ("porch", *USERS.values())}
+    speakers = {}
+    for mark, line in printed():
+        for name, new in fresh.items():
+            line = line.replace(name, new)
+        who = len(mark)
+        if who not in speakers:
+            speakers[who] = Speaker(base, f"{USERS[who]}-{run}")
+        if mark[0] == ">":
+            print(f"{mark} {line}")
+            speakers[who].say(line)
+        elif mark[0] == "<":
+            print(f"{mark} {json.dumps(speakers[who].expect(line), ensure_ascii=False)}")
+        else:
+            speakers.pop(who).expect_close(int(line.split()[1]))
+            print(f"{mark} {line}")
+    if speakers:
+        raise Difference("the conversation does not end with a close code for each (`= close 1000`)")
 
 
 def main():

@@ -74,7 +74,8 @@ fn deployments_set_only_variables_that_are_read() {
 #[test]
 fn the_protocol_is_told_whole() {
     let protocol = read("docs/PROTOCOL.md");
-    let schema = read("proto/veza/v1/session.proto");
+    let schema =
+        read("proto/veza/v1/session.proto") + &read("proto/veza/v1/rooms.proto") + &read("proto/veza/v1/chat.proto");
     let mut findings = Vec::new();
     for code in CloseCode::ALL {
         let row = |line: &str| {

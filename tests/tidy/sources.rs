@@ -46,7 +46,7 @@ fn reach(path: &Path, home: &Path, test: bool, found: &mut BTreeMap<PathBuf, Sou
         let test = test || attributes().any(|(_, line)| line.contains("cfg(test)"));
         let written = attributes().find_map(|(text, _)| text.split_once("#[path = \"")?.1.split('"').next());
         let file = match written {
-            Some(written) => path.parent().unwrap().join(written),
+            Some(written) => path.parent().unwrap().join(written).canonicalize().unwrap(),
             None => home.join(format!("{name}.rs")),
         };
         let inner = file.with_extension("");
