@@ -167,7 +167,7 @@ impl Store {
         self.ledger.settle();
         if stage.sabotage.is_none() {
             for write in &writes {
-                self.reference.compare(room_of(write), &self.ledger)?;
+                self.reference.compare(write.room(), &self.ledger)?;
             }
         }
         if fate == Fate::AnswerLost {
@@ -257,21 +257,4 @@ fn plain_cmid(mut message: Message) -> Message {
         message.cmid = cmid.to_owned();
     }
     message
-}
-
-pub(crate) fn room_of(write: &Write) -> &RoomId {
-    match write {
-        Write::CreateRoom { room, .. }
-        | Write::OpenDirect { room, .. }
-        | Write::UpdateRoom { room, .. }
-        | Write::Join { room, .. }
-        | Write::Leave { room, .. }
-        | Write::SetRole { room, .. }
-        | Write::Moderate { room, .. }
-        | Write::Invite { room, .. }
-        | Write::RevokeInvite { room, .. }
-        | Write::Append { room, .. }
-        | Write::Mark { room, .. }
-        | Write::Expire { room, .. } => room,
-    }
 }

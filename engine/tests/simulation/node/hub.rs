@@ -166,7 +166,7 @@ impl Node {
             Reply::Ask { session, user, ticket, write } => {
                 let Some(written) = written else {
                     self.answer(session, ticket, Answer::Refused(unavailable()), around.stage);
-                    self.doubt(crate::store::room_of(&write), around.stage);
+                    self.doubt(write.room(), around.stage);
                     return;
                 };
                 self.spread(&write, &written, around);
@@ -259,11 +259,11 @@ impl Node {
                 reply::Result::InviteCreated(InviteCreated { invite: Some(row.to_wire(&invite, "")) })
             }
             (write, Written::InviteRevoked) => {
-                let room = String::from(crate::store::room_of(write));
+                let room = String::from(write.room());
                 reply::Result::InviteRevoked(InviteRevoked { room })
             }
             (write, Written::Marked { member }) => {
-                let (room, now) = (crate::store::room_of(write), self.now(around.stage));
+                let (room, now) = (write.room(), self.now(around.stage));
                 let (delivered_seq, read_seq) = (member.delivered_seq, member.read_seq);
                 self.tell(room, around, |room| room.handle_marked(user, delivered_seq, read_seq, now));
                 let unread = around.store.row(room).map_or(0, |row| row.unread(&member));
