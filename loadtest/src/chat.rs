@@ -243,7 +243,8 @@ impl Load {
             let room = at % self.names.len();
             // Only where a head is told after the deliveries is the loss of the last one noticed.
             let lose = if connection.transport() == Transport::WebSocket { 0.0 } else { args.lose };
-            let member = Member { room, connection, pushes, log, tally: tally.clone(), lose, paused: None };
+            let member =
+                Member { room, connection, pushes, log, tally: tally.clone(), lose, paused: None, stops: false };
             watching.spawn(member.watch(stopped.clone()));
         }
 

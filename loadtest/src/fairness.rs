@@ -83,7 +83,8 @@ pub(crate) async fn run(args: Args) -> Result<Report, Failure> {
     let publishers: Vec<Connection> = pair.iter().map(|(connection, _)| connection.clone()).collect();
     let mut watching = JoinSet::new();
     for (at, ((connection, pushes), log)) in pair.into_iter().zip(logs).enumerate() {
-        let member = Member { room: at, connection, pushes, log, tally: tally.clone(), lose: 0.0, paused: None };
+        let member =
+            Member { room: at, connection, pushes, log, tally: tally.clone(), lose: 0.0, paused: None, stops: false };
         watching.spawn(member.watch(stopped.clone()));
     }
 

@@ -27,7 +27,8 @@ pub(crate) struct Tally {
     /// Messages before this one are counted but not timed.
     pub(crate) timed_from: u64,
     pub(crate) delivered: AtomicU64,
-    /// From the intended moment of publishing to a member that may show it, microseconds; by the part of the run.
+    /// From the intended moment of publishing to a member that may show it, microseconds; by the part of the run. Of
+    /// those who always read.
     pub(crate) times: Vec<Mutex<Histogram<u64>>>,
     /// Parts take turns, so many messages each.
     pub(crate) turn: u64,
@@ -45,9 +46,9 @@ impl Tally {
         usize::try_from(number / self.turn % self.times.len() as u64).unwrap_or_default()
     }
 
-    fn record(&self, number: u64) {
+    fn record(&self, number: u64, timed: bool) {
         self.delivered.fetch_add(1, Ordering::Relaxed);
-        if number >= self.timed_from {
+        if timed && number >= self.timed_from {
             let time = self.started.elapsed().saturating_sub(self.schedule.intended(number));
             report::record(&mut self.times[self.part(number)].lock().expect("no holder panics"), time);
         }
@@ -64,6 +65,8 @@ pub(crate) struct Member {
     pub(crate) lose: f64,
     /// While this is true it reads nothing.
     pub(crate) paused: Option<watch::Receiver<bool>>,
+    /// Whether it is one that stops: its own times are not among the others'.
+    pub(crate) stops: bool,
 }
 
 /// What one member saw.
@@ -176,7 +179,7 @@ impl Member {
         if !seen.messages.insert(number) {
             seen.twice += 1;
         }
-        self.tally.record(number);
+        self.tally.record(number, !self.stops);
     }
 
     fn look(&self, due: Option<Instant>, progress: bool) -> Option<Instant> {

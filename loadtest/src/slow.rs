@@ -72,7 +72,8 @@ pub(crate) async fn run(args: Args) -> Result<Report, Failure> {
     let mut watching = JoinSet::new();
     for (at, ((connection, pushes), log)) in sessions.into_iter().zip(logs).enumerate() {
         let paused = (at == 0).then(|| paused.clone());
-        let member = Member { room: at, connection, pushes, log, tally: tally.clone(), lose: 0.0, paused };
+        let member =
+            Member { room: at, connection, pushes, log, tally: tally.clone(), lose: 0.0, paused, stops: at == 0 };
         watching.spawn(member.watch(stopped.clone()));
     }
 

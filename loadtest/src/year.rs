@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, TryStreamExt};
 use hdrhistogram::Histogram;
 use serde_json::json;
+use tokio::task::JoinSet;
 use veza_client::proto::v1::client_frame::Command;
 use veza_client::proto::v1::{
     CreateRoom, History, JoinRoom, Publish, RoomCursor, RoomJoined, Search, Unsubscribe, View, history, push, reply,
@@ -18,9 +19,10 @@ use crate::report::{self, Report, say};
 use crate::site::{Carrier, Site, SiteArgs};
 use crate::{Failure, tokens};
 
-/// Writers that fill the room.
-const WRITERS: usize = 16;
-const IN_FLIGHT: usize = 64;
+/// Writers that fill the room. Each is told what all of them write, so they are few.
+const WRITERS: usize = 2;
+/// Of each, so that even all of them at one are fewer than a session may have.
+const IN_FLIGHT: usize = 100;
 /// What every so many-th message says besides, for searches that find little.
 const RARE: u64 = 50_000;
 const WORDS: [&str; 40] = [
@@ -87,7 +89,7 @@ pub(crate) async fn run(args: Args) -> Result<Report, Failure> {
     let site = Site::find(&args.site).await?;
     let parameters = json!({ "messages": args.messages, "times": args.times, "behind": args.behind });
     let mut report = Report::new("year", args.site.json.clone(), parameters, site.server.version());
-    let tokens = tokens::fetch(&site.server, args.site.token_command.as_deref(), "year", WRITERS).await?;
+    let tokens = tokens::fetch(&site.server, args.site.token_command.as_deref(), "year", WRITERS + 1).await?;
     let carrier = Carriers::Ws.carriers(site.websocket())[0];
     let opening = Opening {
         endpoints: site.endpoints.clone(),
@@ -101,14 +103,13 @@ pub(crate) async fn run(args: Args) -> Result<Report, Failure> {
         return Err(Failure::setup(format!("not all writers could connect: {complaint}")));
     }
     let mut sessions: Vec<_> = crowd.sessions.into_iter().flatten().collect();
+    let (reader, mut pushes) = sessions.swap_remove(WRITERS);
     let room = args.room.clone().unwrap_or_else(|| format!("year-{:08x}", rand::random::<u32>()));
-    let writers: Vec<Connection> = sessions.iter().map(|(connection, _)| connection.clone()).collect();
     if args.room.is_none() {
         let create = CreateRoom { room: room.clone(), title: "A year".into(), ..CreateRoom::default() };
-        writers[0].command(Command::CreateRoom(create)).await.map_err(failed("the room"))?;
-        fill(&mut report, &room, &writers, args.messages).await?;
+        reader.command(Command::CreateRoom(create)).await.map_err(failed("the room"))?;
+        fill(&mut report, &room, sessions, args.messages).await?;
     }
-    let (reader, mut pushes) = sessions.swap_remove(0);
     report.figure("room", room.clone());
     measure(&mut report, &args, &room, &reader, &mut pushes, carrier).await?;
     Ok(report)
@@ -129,14 +130,19 @@ fn text(number: u64) -> String {
     format!("{} {} {} {} {} {number}{rare}", word(), word(), word(), word(), word())
 }
 
-async fn fill(report: &mut Report, room: &str, writers: &[Connection], messages: u64) -> Result<(), Failure> {
+async fn fill(
+    report: &mut Report,
+    room: &str,
+    sessions: Vec<(Connection, Pushes)>,
+    messages: u64,
+) -> Result<(), Failure> {
     let begun = Instant::now();
-    for writer in writers {
-        let join = JoinRoom { room: room.to_owned(), ..JoinRoom::default() };
-        writer.command(Command::JoinRoom(join)).await.map_err(failed("a join"))?;
-        // Members they stay; nobody needs to be told what the others write.
-        let leave = Unsubscribe { room: room.to_owned() };
-        writer.command(Command::Unsubscribe(leave)).await.map_err(failed("an unsubscription"))?;
+    let (mut writers, mut unread) = (Vec::new(), JoinSet::new());
+    for (writer, mut pushes) in sessions {
+        join_by(&writer, JoinRoom { room: room.to_owned(), ..JoinRoom::default() }).await?;
+        // Left alone they would stop the link, and dropped they would end it.
+        unread.spawn(async move { while pushes.next().await.is_ok() {} });
+        writers.push(writer);
     }
     let publishing = (0..messages).map(|number| {
         let writer = writers[(number % writers.len() as u64) as usize].clone();
@@ -170,7 +176,6 @@ async fn measure(
     let (epoch, head) = joined.room.map_or((0, 0), |room| (room.epoch, room.head));
     report.figure("head", head);
     report.figure("transport", format!("{:?}", carrier.transport()));
-    unsubscribe(reader, room).await?;
 
     for (name, view) in [("page_from_the_middle", View::Unspecified), ("page_of_everything", View::Everything)] {
         let mut times = report::histogram();
@@ -190,6 +195,7 @@ async fn measure(
 
     let mut times = report::histogram();
     for _ in 0..args.times {
+        unsubscribe(reader, room).await?;
         let cursor = RoomCursor { room: room.to_owned(), epoch, last_seq: head - args.behind, ..RoomCursor::default() };
         let begun = Instant::now();
         let join = JoinRoom { room: room.to_owned(), cursor: Some(cursor), ..JoinRoom::default() };
@@ -207,7 +213,6 @@ async fn measure(
         if !recovered {
             report.problem(format!("a resume {} behind was not recovered", args.behind));
         }
-        unsubscribe(reader, room).await?;
     }
     report.latency(&format!("resume_of_{}", args.behind), &times);
 
