@@ -61,6 +61,8 @@ pub enum StartError {
     Auth(#[from] AuthError),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error("a thread cannot be started: {0}")]
+    Thread(std::io::Error),
     #[error("a port cannot be bound: {0}")]
     Bind(std::io::Error),
     #[error("PROMETHEUS_PORT {address} cannot be bound: {source}")]
@@ -96,7 +98,7 @@ impl App {
 
         let (writer, handle) = Writer::new(Arc::clone(&store), config.database.timeout);
         let writing = CancellationToken::new();
-        tasks.spawn("writer", writer.run(writing.clone()));
+        tasks.spawn_apart("writer", writer.run(writing.clone())).map_err(StartError::Thread)?;
         let workers = config.performance.worker_threads;
         let rate = UserRate { per_second: limits.user_publish_per_second, burst: limits.user_publish_burst };
         let hub = Hub::start(Arc::clone(&store), handle, Arc::clone(&bus), workers, rate, clock, &tasks);

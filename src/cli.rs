@@ -377,10 +377,10 @@ mod tests {
         assert!(!file.exists());
         let said = veza(&["migrate", "--check"], &data);
         assert_eq!((said.code, said.out.as_str()), (EXIT_FAILED, ""));
-        assert!(said.err.contains("no schema yet, to be brought to 2"), "{}", said.err);
-        assert!(veza(&["migrate"], &data).out.contains("no schema yet, brought to 2"));
+        assert!(said.err.contains("no schema yet, to be brought to 5"), "{}", said.err);
+        assert!(veza(&["migrate"], &data).out.contains("no schema yet, brought to 5"));
         for arguments in [&["migrate"][..], &["migrate", "--check"]] {
-            assert_eq!(veza(arguments, &data).out, "schema version 2, up to date\n");
+            assert_eq!(veza(arguments, &data).out, "schema version 5, up to date\n");
         }
 
         let room = RoomId::parse("lobby").unwrap();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,14 +36,34 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.tracker.spawn(self.watched(name, future)).abort_handle()
+    }
+
+    /// As [`Tasks::spawn`], on a thread and a runtime of its own: for what answers everybody and must not wait for its turn
+    /// behind them.
+    ///
+    /// # Errors
+    /// When the system gives no thread or no runtime.
+    pub fn spawn_apart<F>(&self, name: &'static str, future: F) -> io::Result<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let tracked = self.tracker.track_future(self.watched(name, future));
+        std::thread::Builder::new().name(name.into()).spawn(move || runtime.block_on(tracked)).map(drop)
+    }
+
+    fn watched<F>(&self, name: &'static str, future: F) -> impl Future<Output = ()> + Send + 'static
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let counted = Counted::new(name, Arc::clone(&self.running));
-        let task = self.tracker.spawn(async move {
+        async move {
             let _counted = counted;
             if let Err(panic) = AssertUnwindSafe(future).catch_unwind().await {
                 tracing::error!(task = name, panic = panic_message(panic.as_ref()), "a task panicked and was ended");
             }
-        });
-        task.abort_handle()
+        }
     }
 
     /// Cancelled when the shutdown begins.

@@ -195,11 +195,11 @@ fn mention(room: &str, author: &str, cmid: &str, mentions: &[&str], body: &str) 
     add(room, author, cmid, Content::Text { body: body.into(), thread, reply_to, mentions, attachments })
 }
 
-fn edit(room: &str, author: &str, cmid: &str, target: u64, body: &str) -> Write {
+pub(super) fn edit(room: &str, author: &str, cmid: &str, target: u64, body: &str) -> Write {
     add(room, author, cmid, Content::Edit { target, body: body.into(), mentions: Vec::new() })
 }
 
-fn delete(room: &str, author: &str, cmid: &str, target: u64) -> Write {
+pub(super) fn delete(room: &str, author: &str, cmid: &str, target: u64) -> Write {
     add(room, author, cmid, Content::Delete { target, reason: "because".into() })
 }
 

@@ -1,12 +1,11 @@
-use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 
 use super::StoreError;
 
 // Primary result codes of SQLite, https://www.sqlite.org/rescode.html
-const CORRUPT: u32 = 11;
-const FULL: u32 = 13;
-const NOT_A_DATABASE: u32 = 26;
+const CORRUPT: i32 = 11;
+const FULL: i32 = 13;
+const NOT_A_DATABASE: i32 = 26;
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
@@ -14,7 +13,7 @@ impl From<sqlx::Error> for StoreError {
         match &error {
             sqlx::Error::Database(said) => match said.try_downcast_ref::<PgDatabaseError>() {
                 Some(said) => of_postgres(said.code(), said.to_string()),
-                None => of_sqlite(said.as_ref()),
+                None => of_sqlite(said.code().and_then(|code| code.parse().ok()), said.to_string()),
             },
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) | sqlx::Error::Decode(_) => {
                 Self::Damaged(error.to_string())
@@ -24,13 +23,18 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-fn of_sqlite(said: &dyn DatabaseError) -> StoreError {
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        of_sqlite(error.sqlite_error().map(|said| said.extended_code), error.to_string())
+    }
+}
+
+fn of_sqlite(code: Option<i32>, said: String) -> StoreError {
     // The low byte of the extended result code.
-    let primary = said.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff);
-    match primary {
-        Some(FULL) => StoreError::Full(said.to_string()),
-        Some(CORRUPT | NOT_A_DATABASE) => StoreError::Damaged(said.to_string()),
-        Some(_) | None => StoreError::Unavailable(said.to_string()),
+    match code.map(|code| code & 0xff) {
+        Some(FULL) => StoreError::Full(said),
+        Some(CORRUPT | NOT_A_DATABASE) => StoreError::Damaged(said),
+        Some(_) | None => StoreError::Unavailable(said),
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) use self::row::{Row, damaged, entry_columns};
 #[cfg(test)]
 pub(super) use self::table::ALL as EVERY_TABLE;
 pub(super) use self::table::{Cell, Column, Kind, Rows, Table};
-use super::analysis::{Document, Query};
+use super::analysis::{self, Document, Query};
 use super::{Anchor, Entry, Invites, Members, Rooms, Search, Store, StoreError, Unread, UnreadRow, View};
 use crate::telemetry::metrics;
 
@@ -95,7 +95,8 @@ pub(super) trait Connection: Send {
     /// Keys for so many new rooms.
     fn room_keys(&mut self, count: usize) -> impl Future<Output = Result<Vec<i64>, StoreError>> + Send;
 
-    fn index(&mut self, messages: Vec<Indexed>) -> impl Future<Output = Result<(), StoreError>> + Send;
+    /// Takes these messages into the index of words, at the latest when somebody searches.
+    fn index(&mut self, messages: Vec<Indexed<'_>>) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Takes these messages (room's key, sequence number) out of the index.
     fn unindex(&mut self, messages: Vec<(i64, u64)>) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -104,13 +105,21 @@ pub(super) trait Connection: Send {
 }
 
 /// A message on its way into the index.
-#[derive(Debug)]
-pub(super) struct Indexed {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Indexed<'a> {
     pub(super) room: i64,
     pub(super) seq: u64,
     /// Whether it may be there already.
     pub(super) replaces: bool,
-    pub(super) words: Document,
+    pub(super) author: &'a str,
+    pub(super) body: &'a str,
+}
+
+impl Indexed<'_> {
+    /// What it is found by.
+    pub(super) fn words(&self) -> Document {
+        analysis::document(self.body, self.author)
+    }
 }
 
 /// Which messages of a room a search looks at.

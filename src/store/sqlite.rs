@@ -1,9 +1,13 @@
-//! SQLite: one file, one connection that writes, a few that read.
+//! SQLite: one file, one connection that writes, a few that read. The one that writes is rusqlite's, on a thread of its
+//! own; those that read and the migrations are sqlx's.
 
+mod checkpoint;
 mod connect;
 mod connection;
 pub(super) mod copy;
 mod fill;
+mod read;
+mod writer;
 
 #[cfg(test)]
 mod tests;
@@ -12,16 +16,15 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqliteRow};
+use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection as _};
-use tokio::sync::Mutex;
 use veza_engine::ledger::{Write, Written};
 
 pub(super) use self::connect::path_of;
-use self::connection::Connected;
+use self::writer::Writer;
 use super::StoreError;
 use super::analysis::Query;
-use super::sql::{self, Cell, Database, Find, Part, Rows};
+use super::sql::{Cell, Database, Find, Part, Rows};
 
 /// Connections that read; more would only wait for the same disk.
 pub(super) const READERS_MAX: u32 = 8;
@@ -29,20 +32,10 @@ pub(super) const READERS_MAX: u32 = 8;
 /// The embedded database: WAL with `synchronous=FULL`, so a commit that returned survives the loss of power.
 #[derive(Debug)]
 pub struct SqliteStore {
-    options: SqliteConnectOptions,
-    writer: Mutex<Writer>,
+    writer: Writer,
     readers: SqlitePool,
     timeout: Duration,
     claim: File,
-}
-
-/// The connection that writes. It is taken out for the time of a commit, so that one which failed or was given up in
-/// the middle is never used again: dropping it rolls back.
-#[derive(Debug)]
-enum Writer {
-    Idle(Box<Connected>),
-    Lost,
-    Closed,
 }
 
 impl SqliteStore {
@@ -56,12 +49,13 @@ impl SqliteStore {
         connect::create(path)?;
         let claim = connect::claim(path)?;
         let options = connect::options(path, timeout);
-        let mut writer = connect::writer(&options).await?;
-        connect::migrate(&mut writer).await?;
-        let mut writer = Box::new(Connected::from(writer));
-        fill::fill(&mut writer).await?;
+        let mut schema = connect::writer(&options).await?;
+        connect::migrate(&mut schema).await?;
+        let writer = Writer::start(path, timeout)?;
+        writer.run(|connected| fill::fill(connected)).await?;
+        schema.close().await?;
         let readers = connect::readers(&options, readers, timeout).await?;
-        Ok(Self { options, writer: Mutex::new(Writer::Idle(writer)), readers, timeout, claim })
+        Ok(Self { writer, readers, timeout, claim })
     }
 }
 
@@ -69,24 +63,12 @@ impl Database for SqliteStore {
     type Row = SqliteRow;
 
     async fn commit_batch(&self, batch: &[Write]) -> Result<Vec<Written>, StoreError> {
-        let mut writer = self.writer.lock().await;
-        let mut connected = match std::mem::replace(&mut *writer, Writer::Lost) {
-            Writer::Idle(connected) => connected,
-            Writer::Lost => Box::new(connect::writer(&self.options).await?.into()),
-            Writer::Closed => {
-                *writer = Writer::Closed;
-                return Err(StoreError::Unavailable("it was closed".into()));
-            }
-        };
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut connected.inner).await?;
-        let written = sql::apply(&mut *connected, batch).await?;
-        sqlx::query("COMMIT").execute(&mut connected.inner).await?;
-        *writer = Writer::Idle(connected);
-        Ok(written)
+        let batch = batch.to_vec();
+        self.writer.run(move |connected| connected.commit(&batch)).await
     }
 
     async fn fetch(&self, sql: &'static str, values: &[Cell<'_>]) -> Result<Vec<SqliteRow>, StoreError> {
-        Ok(connection::values(sql, values).fetch_all(&self.readers).await?)
+        Ok(read::values(sql, values).fetch_all(&self.readers).await?)
     }
 
     async fn find(&self, find: &'static Find, keys: Rows<'_>) -> Result<Vec<SqliteRow>, StoreError> {
@@ -95,7 +77,8 @@ impl Database for SqliteStore {
     }
 
     async fn matching(&self, query: &Query, part: Part, limit: u32) -> Result<Vec<SqliteRow>, StoreError> {
-        self.fetch(connection::MATCHING, &connection::matching_values(query, part, limit)).await
+        self.writer.catch_up().await?;
+        self.fetch(read::MATCHING, &read::matching_values(query, part, limit)).await
     }
 
     async fn health(&self) -> Result<String, StoreError> {
@@ -106,10 +89,7 @@ impl Database for SqliteStore {
     async fn end(&self) {
         self.readers.close().await;
         // The last connection to close folds the log into the file, so it is the one that may write.
-        let writer = std::mem::replace(&mut *self.writer.lock().await, Writer::Closed);
-        if let Writer::Idle(connected) = writer
-            && let Err(error) = connected.inner.close().await
-        {
+        if let Err(error) = self.writer.close().await {
             tracing::warn!(%error, "the database did not close cleanly; its log is folded in at the next start");
         }
         if let Err(error) = self.claim.unlock() {

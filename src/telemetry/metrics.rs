@@ -88,6 +88,7 @@ declare! {
     gauge commit_queue() "Writes waiting for the writer.";
     counter store_reads_total(kind, outcome) "Reads from the store.";
     histogram store_read_seconds(kind) "One read from the store.";
+    histogram store_upkeep_seconds(kind) "What SQLite's writer does between commits: index (words of new messages), fold (the log into the file).";
 
     counter auth_total(outcome) "Tokens checked: ok, expired, invalid, revoked, not_yet_valid.";
     counter certificate_reloads_total(outcome) "Certificates reloaded or renewed: ok, failed.";

@@ -222,10 +222,10 @@ impl sql::Connection for Connected {
         Ok(sqlx::query_scalar(ROOM_KEYS).bind(count).fetch_all(&mut self.inner).await?)
     }
 
-    async fn index(&mut self, messages: Vec<Indexed>) -> Result<(), StoreError> {
+    async fn index(&mut self, messages: Vec<Indexed<'_>>) -> Result<(), StoreError> {
         let (mut rooms, mut seqs, mut words) = (Vec::new(), Vec::new(), Vec::new());
         for message in messages {
-            let mut document: Vec<String> = message.words.into_iter().collect();
+            let mut document: Vec<String> = message.words().into_iter().collect();
             document.push(room_word(message.room));
             rooms.push(message.room);
             seqs.push(message.seq.cast_signed());

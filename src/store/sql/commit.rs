@@ -13,7 +13,6 @@ use super::row::{self, Row as _};
 use super::table::{self, Cell, Rows, Table};
 use super::{Connection, Indexed, StoreError};
 use crate::crash;
-use crate::store::analysis;
 
 /// Applies the batch inside the transaction that the connection is in. After an error the caller drops the connection,
 /// which rolls back.
@@ -269,9 +268,10 @@ impl AtHand {
             room,
             seq,
             replaces,
-            words: analysis::document(&message.body, message.author.as_str()),
+            author: message.author.as_str(),
+            body: &message.body,
         });
-        let documents: Vec<Indexed> = documents.collect();
+        let documents: Vec<Indexed<'_>> = documents.collect();
         if documents.is_empty() { Ok(()) } else { connection.index(documents).await }
     }
 

@@ -11,7 +11,7 @@ use sqlx::{ConnectOptions, SqlSafeStr, SqliteConnection};
 use super::super::{OpenError, StoreError};
 
 /// What the log's file may keep on disk after a burst, bytes.
-const LOG_BYTES_KEPT: &str = "67108864";
+pub(super) const LOG_BYTES_KEPT: &str = "67108864";
 
 /// What `PRAGMA synchronous` reads back for FULL.
 const SYNCHRONOUS_FULL: i64 = 2;
@@ -20,10 +20,11 @@ const SYNCHRONOUS_FULL: i64 = 2;
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "rooms and messages", include_str!("../migrations/sqlite/0001_rooms_and_messages.sql")),
     (2, "entries", include_str!("../migrations/sqlite/0002_entries.sql")),
+    (5, "words later", include_str!("../migrations/sqlite/0005_words_later.sql")),
 ];
 
 /// The schema's version that this server writes.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 5;
 
 /// The file that `sqlite://path` or `sqlite:path` names.
 pub(in crate::store) fn path_of(url: &str) -> Result<PathBuf, OpenError> {
@@ -89,7 +90,7 @@ pub(super) fn options(path: &Path, timeout: Duration) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// The connection that writes, after it has read back that what it commits is durable.
+/// A connection that may change the schema, after it has read back that what it commits is durable.
 pub(super) async fn writer(options: &SqliteConnectOptions) -> Result<SqliteConnection, StoreError> {
     let options = options.clone().journal_mode(SqliteJournalMode::Wal).pragma("journal_size_limit", LOG_BYTES_KEPT);
     let mut connection = options.connect().await?;
@@ -99,7 +100,7 @@ pub(super) async fn writer(options: &SqliteConnectOptions) -> Result<SqliteConne
     Ok(connection)
 }
 
-fn durable(journal: &str, synchronous: i64) -> Result<(), StoreError> {
+pub(super) fn durable(journal: &str, synchronous: i64) -> Result<(), StoreError> {
     if journal == "wal" && synchronous == SYNCHRONOUS_FULL {
         return Ok(());
     }

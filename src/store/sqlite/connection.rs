@@ -1,59 +1,74 @@
-use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{AssertSqlSafe, Decode, Row as _, Sqlite, SqliteConnection, Type};
+use futures_util::FutureExt;
+use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+use rusqlite::{Connection, OpenFlags, Params, params_from_iter};
+use veza_engine::ledger::{Write, Written};
 
 use super::super::StoreError;
-use super::super::analysis::{self, Term};
-use super::super::sql::{self, Cell, Column, Find, Indexed, Kind, Part, Rows, Table, damaged, entry_columns};
-
-/// Rows of one statement, largest first. A few fixed sizes keep their prepared statements; any number is made of them.
-const ROWS: [usize; 5] = [256, 64, 16, 4, 1];
+use super::super::sql::{self, Cell, Column, Find, Indexed, Kind, Row as _, Rows, Table, damaged};
+use super::{checkpoint, connect};
 
 pub(super) const ROOM_KEY_MAX: &str = "SELECT coalesce(max(key), 0) FROM rooms";
-const UNINDEX: &str = "DELETE FROM search WHERE rowid IN (SELECT j.value FROM json_each($1) AS j)";
+const INDEX: &str = "INSERT INTO search (rowid, words) VALUES (?1, ?2)";
+/// Rooms of which something is missing in the index.
+const BEHIND: &str = "SELECT key, indexed FROM rooms WHERE indexed < head AND head > 0";
+const SAID: &str =
+    "SELECT seq, author, body FROM entries WHERE room = ?1 AND seq > ?2 AND kind = 0 AND deleted_seq IS NULL";
+const CAUGHT_UP: &str = "UPDATE rooms SET indexed = head WHERE key = ?1";
+const IS_INDEXED: &str = "SELECT 1 FROM rooms WHERE key = ?1 AND indexed >= ?2";
+const UNINDEX: &str = "DELETE FROM search WHERE rowid = ?1";
 const UNINDEX_UP_TO: &str = "DELETE FROM search WHERE rowid IN (\
     SELECT ($1 << 40) | e.seq FROM entries AS e WHERE e.room = $1 AND e.seq <= $2 AND e.kind = 0)";
-/// The words' index gives one room's messages from the newest on, so it ends with the page.
-pub(super) const MATCHING: &str = concat!(
-    "SELECT e.room AS room_key, ",
-    entry_columns!(),
-    " FROM search CROSS JOIN entries AS e \
-     WHERE search MATCH $1 AND search.rowid >= $2 << 40 AND search.rowid < ($2 << 40) + $3 \
-     AND e.room = $2 AND e.seq = search.rowid & 1099511627775 AND e.at_ms <= $4 ORDER BY search.rowid DESC LIMIT $5"
-);
+/// Messages that the index of words may miss before it catches up although nobody searches.
+pub(super) const UNINDEXED_MAX: usize = 64;
+
+/// How much may be written before the log is folded into the file: some 16 MiB of log.
+const UNFOLDED_MAX: usize = 4_000;
+/// What a commit writes beside its rows, in writes.
+const COMMIT_WEIGHT: usize = 4;
+
+/// Statements that are kept compiled: more than there are.
+const STATEMENTS_KEPT: usize = 128;
 
 /// A message's place in the index: one room is one range.
-const SEQ_BITS: u32 = 40;
+pub(super) const SEQ_BITS: u32 = 40;
 const _: () = assert!(1099511627775 == (1_u64 << SEQ_BITS) - 1, "as it stands in the statement");
 
-static SEARCH: Table = Table {
-    name: "search",
-    keys: &[Column { name: "rowid", kind: Kind::Number }],
-    values: &[Column { name: "words", kind: Kind::Text }],
-};
-
-/// Every statement of reads and of a batch, with rows of more than one.
+/// Every statement of a batch.
 #[cfg(test)]
 pub(super) fn every_statement() -> Vec<String> {
     let written = sql::EVERY_TABLE.iter().flat_map(|table| {
-        let update = (!table.values.is_empty()).then(|| statement(Verb::Update, table, 4));
-        [statement(Verb::Insert, table, 4), statement(Verb::Delete, table, 4)].into_iter().chain(update)
+        let update = (!table.values.is_empty()).then(|| statement(Verb::Update, table));
+        [statement(Verb::Insert, table), statement(Verb::Delete, table)].into_iter().chain(update)
     });
     let found = sql::EVERY_FIND.iter().map(|find| find_statement(find));
-    let fixed = [ROOM_KEY_MAX, MATCHING, UNINDEX, UNINDEX_UP_TO].into_iter().chain(sql::EVERY_READ).chain(sql::EXPIRE);
+    let index = [INDEX, BEHIND, SAID, CAUGHT_UP, IS_INDEXED, UNINDEX, UNINDEX_UP_TO];
+    let fixed = [ROOM_KEY_MAX].into_iter().chain(index).chain(sql::EXPIRE);
     written.chain(found).chain(fixed.map(str::to_owned)).collect()
 }
 
-/// The connection that writes, and the statements made for it. Each costs a hop to the connection's thread, so they take
-/// many rows at once.
+/// The connection that writes. Its calls block, so it lives on a thread of its own.
 #[derive(Debug)]
 pub(super) struct Connected {
-    pub(super) inner: SqliteConnection,
-    made: HashMap<(Verb, &'static str, usize, usize), Arc<str>>,
+    inner: Connection,
+    /// Writes since the log was last folded into the file, and a constant for each commit.
+    unfolded: usize,
+    /// Messages since the last catch-up of the index of words.
+    unindexed: usize,
+    /// Whether there are any, for those who search.
+    behind: Arc<AtomicBool>,
+}
+
+/// A row that the connection gave, by the names of its columns.
+#[derive(Debug)]
+pub(super) struct Found {
+    columns: Arc<[String]>,
+    values: Vec<Value>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,64 +78,139 @@ enum Verb {
     Delete,
 }
 
-impl From<SqliteConnection> for Connected {
-    fn from(inner: SqliteConnection) -> Self {
-        Self { inner, made: HashMap::new() }
-    }
-}
-
 impl Connected {
-    async fn write(&mut self, verb: Verb, table: &'static Table, rows: Rows<'_>) -> Result<(), StoreError> {
-        let columns: Vec<Kind> = match verb {
-            Verb::Insert | Verb::Update => table.columns().map(|column| column.kind).collect(),
-            Verb::Delete => table.keys.iter().map(|column| column.kind).collect(),
-        };
-        let mut rows = rows.iter();
-        for size in ROWS {
-            while rows.len() >= size {
-                let made = self.made.entry((verb, table.name, columns.len(), size));
-                let sql = made.or_insert_with(|| statement(verb, table, size).into());
-                let mut query = sqlx::query(AssertSqlSafe(Arc::clone(sql)));
-                for row in rows.by_ref().take(size) {
-                    for (cell, kind) in row.iter().zip(&columns) {
-                        query = bind(query, *kind, cell);
-                    }
-                }
-                query.execute(&mut self.inner).await?;
+    /// Opens a file that has this version's schema, and reads back that what is committed is durable.
+    pub(super) fn open(path: &Path, patience: Duration, behind: Arc<AtomicBool>) -> Result<Self, StoreError> {
+        let inner =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        inner.busy_timeout(patience)?;
+        inner.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+        let journal: String = inner.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+        inner.pragma_update(None, "synchronous", "FULL")?;
+        inner.pragma_update(None, "foreign_keys", true)?;
+        inner.query_row(&format!("PRAGMA journal_size_limit = {}", connect::LOG_BYTES_KEPT), [], |_| Ok(()))?;
+        // See `Checkpoints`.
+        inner.query_row("PRAGMA wal_autocheckpoint = 0", [], |_| Ok(()))?;
+        let synchronous = inner.query_row("PRAGMA synchronous", [], |row| row.get(0))?;
+        connect::durable(&journal, synchronous)?;
+        // Whoever wrote before may have left something for the index.
+        behind.store(true, Ordering::Release);
+        Ok(Self { inner, unfolded: 0, unindexed: 0, behind })
+    }
+
+    pub(super) fn close(self) -> Result<(), StoreError> {
+        self.inner.close().map_err(|(_, error)| error.into())
+    }
+
+    /// One transaction. After an error the caller drops the connection, which rolls back.
+    pub(super) fn commit(&mut self, batch: &[Write]) -> Result<Vec<Written>, StoreError> {
+        self.execute("BEGIN IMMEDIATE", [])?;
+        let written = sql::apply(self, batch).now_or_never().expect("nothing of this connection waits")?;
+        self.execute("COMMIT", [])?;
+        self.unfolded += batch.len() + COMMIT_WEIGHT;
+        Ok(written)
+    }
+
+    /// Whether so much stands in the log that it is worth folding it into the file.
+    pub(super) fn has_a_long_log(&self) -> bool {
+        self.unfolded >= UNFOLDED_MAX
+    }
+
+    /// Folds the rest of the log into the file; the next commit begins it anew unless a reader is in it.
+    pub(super) fn fold(&mut self) -> Result<(), StoreError> {
+        self.unfolded = 0;
+        checkpoint::copy(&self.inner)
+    }
+
+    pub(super) fn execute(&self, sql: &str, params: impl Params) -> Result<(), StoreError> {
+        self.inner.prepare_cached(sql)?.execute(params)?;
+        Ok(())
+    }
+
+    pub(super) fn fetch(&self, sql: &str, params: impl Params) -> Result<Vec<Found>, StoreError> {
+        let mut statement = self.inner.prepare_cached(sql)?;
+        let columns: Arc<[String]> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let found = statement.query_map(params, |row| {
+            let values = (0..columns.len()).map(|at| row.get(at)).collect::<Result<_, _>>()?;
+            Ok(Found { columns: Arc::clone(&columns), values })
+        })?;
+        Ok(found.collect::<Result<_, _>>()?)
+    }
+
+    /// Many statements at once, without parameters.
+    #[cfg(test)]
+    pub(super) fn script(&self, sql: &str) -> Result<(), StoreError> {
+        Ok(self.inner.execute_batch(sql)?)
+    }
+
+    /// Whether so much is missing in the index of words that it is worth a transaction.
+    pub(super) fn is_far_behind(&self) -> bool {
+        self.unindexed >= UNINDEXED_MAX
+    }
+
+    /// Takes into the index what was said since the last time.
+    pub(super) fn catch_up(&mut self) -> Result<(), StoreError> {
+        if !self.behind.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.execute("BEGIN IMMEDIATE", [])?;
+        for room in self.fetch(BEHIND, [])? {
+            let key = room.integer("key")?;
+            for said in self.fetch(SAID, (key, room.integer("indexed")?))? {
+                let (seq, author, body) = (said.natural("seq")?, said.text("author")?, said.text("body")?);
+                self.put_in_index(&Indexed { room: key, seq, replaces: false, author: &author, body: &body })?;
             }
+            self.execute(CAUGHT_UP, [key])?;
+        }
+        self.execute("COMMIT", [])?;
+        self.unindexed = 0;
+        self.behind.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    pub(super) fn put_in_index(&self, message: &Indexed<'_>) -> Result<(), StoreError> {
+        if message.replaces {
+            self.take_from_index(message.room, message.seq)?;
+        }
+        let words: Vec<String> = message.words().into_iter().collect();
+        self.execute(INDEX, (document_id(message.room, message.seq), words.join(" ")))
+    }
+
+    fn take_from_index(&self, room: i64, seq: u64) -> Result<(), StoreError> {
+        self.execute(UNINDEX, [document_id(room, seq)])
+    }
+
+    fn write(&self, verb: Verb, table: &Table, rows: &Rows<'_>) -> Result<(), StoreError> {
+        let columns: Vec<&Column> = match verb {
+            Verb::Insert | Verb::Update => table.columns().collect(),
+            Verb::Delete => table.keys.iter().collect(),
+        };
+        let mut statement = self.inner.prepare_cached(&statement(verb, table))?;
+        for row in rows.iter() {
+            let cells = row.iter().zip(&columns).map(|(cell, column)| value(column.kind, cell));
+            statement.execute(params_from_iter(cells))?;
         }
         Ok(())
     }
 }
 
-/// A statement for so many rows at once.
-fn statement(verb: Verb, table: &Table, rows: usize) -> String {
-    let width = if verb == Verb::Delete { table.keys.len() } else { table.width() };
-    let row = format!("({})", vec!["?"; width].join(", "));
-    let values = vec![row.as_str(); rows].join(", ");
-    let names = |columns: &[Column]| columns.iter().map(|column| column.name).collect::<Vec<_>>().join(", ");
+/// A statement for one row, whose cells are numbered as the table's columns.
+fn statement(verb: Verb, table: &Table) -> String {
     let name = table.name;
+    let columns = |columns: &[Column], from: usize, between: &str| {
+        let column = |(at, column): (usize, &Column)| format!("{} = ?{}", column.name, from + at);
+        columns.iter().enumerate().map(column).collect::<Vec<_>>().join(between)
+    };
+    let keys = columns(table.keys, 1, " AND ");
     match verb {
         Verb::Insert => {
-            let columns = table.columns().map(|column| column.name).collect::<Vec<_>>().join(", ");
-            format!("INSERT INTO {name} ({columns}) VALUES {values}")
+            let names = table.columns().map(|column| column.name).collect::<Vec<_>>().join(", ");
+            format!("INSERT INTO {name} ({names}) VALUES ({})", vec!["?"; table.width()].join(", "))
         }
         Verb::Update => {
-            let mut sql = format!("UPDATE {name} SET ");
-            for (at, column) in table.values.iter().enumerate() {
-                let comma = if at == 0 { "" } else { ", " };
-                let from = table.keys.len() + at + 1;
-                write!(sql, "{comma}{} = u.column{from}", column.name).expect("writing to a String does not fail");
-            }
-            write!(sql, " FROM (VALUES {values}) AS u WHERE ").expect("writing to a String does not fail");
-            for (at, column) in table.keys.iter().enumerate() {
-                let and = if at == 0 { "" } else { " AND " };
-                let from = at + 1;
-                write!(sql, "{and}{name}.{} = u.column{from}", column.name).expect("writing to a String does not fail");
-            }
-            sql
+            format!("UPDATE {name} SET {} WHERE {keys}", columns(table.values, table.keys.len() + 1, ", "))
         }
-        Verb::Delete => format!("DELETE FROM {name} WHERE ({}) IN (VALUES {values})", names(table.keys)),
+        Verb::Delete => format!("DELETE FROM {name} WHERE {keys}"),
     }
 }
 
@@ -138,22 +228,14 @@ pub(super) fn find_statement(find: &Find) -> String {
     sql
 }
 
-pub(super) fn bind<'q>(
-    query: Query<'q, Sqlite, SqliteArguments>,
-    kind: Kind,
-    cell: &Cell<'_>,
-) -> Query<'q, Sqlite, SqliteArguments> {
-    match cell {
-        Cell::Null => query.bind(None::<i64>),
-        Cell::Number(0) if kind == Kind::Sparse => query.bind(None::<i64>),
-        Cell::Number(number) => query.bind(*number),
-        Cell::Text(text) => query.bind(text.as_ref()),
-        Cell::Bytes(bytes) => query.bind(bytes.as_ref()),
-    }
-}
-
-pub(super) fn values<'q>(sql: &'static str, values: &[Cell<'_>]) -> Query<'q, Sqlite, SqliteArguments> {
-    values.iter().fold(sqlx::query(sql), |query, value| bind(query, Kind::Number, value))
+fn value<'a>(kind: Kind, cell: &'a Cell<'_>) -> ToSqlOutput<'a> {
+    ToSqlOutput::Borrowed(match cell {
+        Cell::Null => ValueRef::Null,
+        Cell::Number(0) if kind == Kind::Sparse => ValueRef::Null,
+        Cell::Number(number) => ValueRef::Integer(*number),
+        Cell::Text(text) => ValueRef::Text(text.as_bytes()),
+        Cell::Bytes(bytes) => ValueRef::Blob(bytes),
+    })
 }
 
 /// The keys as JSON: rows of numbers and texts.
@@ -170,74 +252,54 @@ pub(super) fn keys_as_json(keys: &Rows<'_>) -> String {
         .to_string()
 }
 
-/// The query in the index's own language.
-pub(super) fn match_text(query: &analysis::Query) -> String {
-    let term = |term: &Term| match term {
-        Term::Any(forms) => {
-            format!("({})", forms.iter().map(|form| format!("\"{form}\"")).collect::<Vec<_>>().join(" OR "))
-        }
-        Term::Prefix(begin) => format!("\"{begin}\"*"),
-    };
-    query.terms.iter().map(term).collect::<Vec<_>>().join(" AND ")
-}
-
-pub(super) fn matching_values(query: &analysis::Query, part: Part, limit: u32) -> [Cell<'static>; 5] {
-    let before = part.before.min(1 << SEQ_BITS);
-    [match_text(query).into(), part.room.into(), before.into(), part.at_ms_max.into(), limit.into()]
-}
-
 fn document_id(room: i64, seq: u64) -> i64 {
     (room << SEQ_BITS) | i64::try_from(seq).unwrap_or(i64::MAX)
 }
 
 impl sql::Connection for Connected {
-    type Row = SqliteRow;
+    type Row = Found;
 
-    async fn find(&mut self, find: &'static Find, keys: Rows<'_>) -> Result<Vec<SqliteRow>, StoreError> {
-        let query = sqlx::query(AssertSqlSafe(find_statement(find)));
-        Ok(query.bind(keys_as_json(&keys)).fetch_all(&mut self.inner).await?)
+    async fn find(&mut self, find: &'static Find, keys: Rows<'_>) -> Result<Vec<Found>, StoreError> {
+        self.fetch(&find_statement(find), [keys_as_json(&keys)])
     }
 
     async fn insert(&mut self, table: &'static Table, rows: Rows<'_>) -> Result<(), StoreError> {
-        self.write(Verb::Insert, table, rows).await
+        self.write(Verb::Insert, table, &rows)
     }
 
     async fn update(&mut self, table: &'static Table, rows: Rows<'_>) -> Result<(), StoreError> {
-        if table.values.is_empty() { Ok(()) } else { self.write(Verb::Update, table, rows).await }
+        if table.values.is_empty() { Ok(()) } else { self.write(Verb::Update, table, &rows) }
     }
 
     async fn delete(&mut self, table: &'static Table, keys: Rows<'_>) -> Result<(), StoreError> {
-        self.write(Verb::Delete, table, keys).await
+        self.write(Verb::Delete, table, &keys)
     }
 
     async fn run(&mut self, sql: &'static str, of: &[Cell<'_>]) -> Result<(), StoreError> {
-        values(sql, of).execute(&mut self.inner).await?;
-        Ok(())
+        self.execute(sql, params_from_iter(of.iter().map(|cell| value(Kind::Number, cell))))
     }
 
     /// Only this connection writes, so what is free now stays so.
     async fn room_keys(&mut self, count: usize) -> Result<Vec<i64>, StoreError> {
-        let last: i64 = sqlx::query_scalar(ROOM_KEY_MAX).fetch_one(&mut self.inner).await?;
+        let last: i64 = self.inner.prepare_cached(ROOM_KEY_MAX)?.query_row([], |row| row.get(0))?;
         Ok((last + 1..).take(count).collect())
     }
 
-    async fn index(&mut self, messages: Vec<Indexed>) -> Result<(), StoreError> {
-        let replaced = messages.iter().filter(|message| message.replaces).map(|message| (message.room, message.seq));
-        self.unindex(replaced.collect()).await?;
-        let mut rows = Rows::new(SEARCH.width());
-        for Indexed { room, seq, words, .. } in messages {
-            let words: Vec<String> = words.into_iter().collect();
-            rows.push([document_id(room, seq).into(), words.join(" ").into()]);
+    /// What is new waits for [`Connected::catch_up`], which takes messages as they are then.
+    async fn index(&mut self, messages: Vec<Indexed<'_>>) -> Result<(), StoreError> {
+        for message in messages {
+            if !message.replaces {
+                self.unindexed += 1;
+                self.behind.store(true, Ordering::Release);
+            } else if self.fetch(IS_INDEXED, (message.room, message.seq.cast_signed()))?.len() == 1 {
+                self.put_in_index(&message)?;
+            }
         }
-        self.write(Verb::Insert, &SEARCH, rows).await
+        Ok(())
     }
 
     async fn unindex(&mut self, messages: Vec<(i64, u64)>) -> Result<(), StoreError> {
-        if messages.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<i64> = messages.into_iter().map(|(room, seq)| document_id(room, seq)).collect();
-        self.run(UNINDEX, &[serde_json::Value::from(ids).to_string().into()]).await
+        messages.into_iter().try_for_each(|(room, seq)| self.take_from_index(room, seq))
     }
 
     async fn unindex_up_to(&mut self, room: i64, up_to: u64) -> Result<(), StoreError> {
@@ -245,24 +307,45 @@ impl sql::Connection for Connected {
     }
 }
 
-impl sql::Row for SqliteRow {
-    fn integer(&self, column: &str) -> Result<i64, StoreError> {
-        Ok(get::<Option<i64>>(self, column)?.unwrap_or(0))
+impl Found {
+    fn value(&self, column: &str) -> Result<&Value, StoreError> {
+        let at = self.columns.iter().position(|name| name == column);
+        Ok(&self.values[at.ok_or_else(|| damaged(format!("there is no column {column}")))?])
     }
 
-    fn text(&self, column: &str) -> Result<String, StoreError> {
-        get(self, column)
-    }
-
-    fn text_or_null(&self, column: &str) -> Result<Option<String>, StoreError> {
-        get(self, column)
-    }
-
-    fn bytes(&self, column: &str) -> Result<Vec<u8>, StoreError> {
-        get(self, column)
+    fn other(&self, column: &str) -> StoreError {
+        damaged(format!("column {column} holds another type"))
     }
 }
 
-fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(row: &'r SqliteRow, column: &str) -> Result<T, StoreError> {
-    row.try_get(column).map_err(damaged)
+impl sql::Row for Found {
+    fn integer(&self, column: &str) -> Result<i64, StoreError> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "every other type is the same mistake")]
+        match self.value(column)? {
+            Value::Integer(number) => Ok(*number),
+            Value::Null => Ok(0),
+            _ => Err(self.other(column)),
+        }
+    }
+
+    fn text(&self, column: &str) -> Result<String, StoreError> {
+        self.text_or_null(column)?.ok_or_else(|| self.other(column))
+    }
+
+    fn text_or_null(&self, column: &str) -> Result<Option<String>, StoreError> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "every other type is the same mistake")]
+        match self.value(column)? {
+            Value::Text(text) => Ok(Some(text.clone())),
+            Value::Null => Ok(None),
+            _ => Err(self.other(column)),
+        }
+    }
+
+    fn bytes(&self, column: &str) -> Result<Vec<u8>, StoreError> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "every other type is the same mistake")]
+        match self.value(column)? {
+            Value::Blob(bytes) => Ok(bytes.clone()),
+            _ => Err(self.other(column)),
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::SqliteConnectOptions;
@@ -29,15 +30,21 @@ pub(in crate::store) async fn migrate(path: &Path) -> Result<Versions, StoreErro
     let _claim = connect::claim(path)?;
     let mut writer = connect::writer(&connect::options(path, PATIENCE)).await?;
     let found = version(&mut writer).await?;
-    bring_up_to_date(writer).await?;
+    connect::migrate(&mut writer).await?;
+    writer.close().await?;
+    fill_in(path).await?;
     Ok(Versions { found, wanted: connect::VERSION })
 }
 
-async fn bring_up_to_date(mut writer: SqliteConnection) -> Result<(), StoreError> {
-    connect::migrate(&mut writer).await?;
-    let mut connected = Connected::from(writer);
-    fill::fill(&mut connected).await?;
-    Ok(connected.inner.close().await?)
+/// What SQL could not bring up to date; closing folds the log into the file.
+async fn fill_in(path: &Path) -> Result<(), StoreError> {
+    let path = path.to_owned();
+    let filled = tokio::task::spawn_blocking(move || {
+        let connected = Connected::open(&path, PATIENCE, Arc::default())?;
+        fill::fill(&connected)?;
+        connected.close()
+    });
+    filled.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
 }
 
 async fn version(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
@@ -90,7 +97,8 @@ pub(in crate::store) async fn restore(path: &Path, from: &Path, now_ms: u64) -> 
     }
     connect::migrate(&mut writer).await?;
     sqlx::query(RENEW_EPOCHS).bind(i64::try_from(now_ms).unwrap_or(i64::MAX)).execute(&mut writer).await?;
-    bring_up_to_date(writer).await?;
+    writer.close().await?;
+    fill_in(&beside).await?;
     sync(&beside)?;
     std::fs::rename(&beside, path).map_err(|error| failed("cannot name", path, &error))?;
     sync_directory(path)

@@ -1,11 +1,9 @@
 //! What SQL cannot make for the messages of an older schema: the digest that tells a retry, and the words of the search.
 
-use sqlx::Row as _;
 use veza_engine::ledger::Content;
 
 use super::super::StoreError;
-use super::super::analysis;
-use super::super::sql::{Connection as _, Indexed};
+use super::super::sql::{Indexed, Row as _};
 use super::connection::Connected;
 
 /// Messages of one transaction: what is interrupted goes on there.
@@ -14,34 +12,25 @@ const STEP: u32 = 1_000;
 const UNFILLED: &str = "SELECT u.room, u.seq, e.author, e.body FROM unfilled AS u \
     CROSS JOIN entries AS e WHERE e.room = u.room AND e.seq = u.seq ORDER BY u.room, u.seq LIMIT $1";
 
-pub(super) async fn fill(writer: &mut Connected) -> Result<(), StoreError> {
+const DIGEST: &str = "UPDATE entries SET digest = ?3 WHERE room = ?1 AND seq = ?2";
+const FILLED: &str = "DELETE FROM unfilled WHERE room = ?1 AND seq = ?2";
+
+pub(super) fn fill(writer: &Connected) -> Result<(), StoreError> {
     let mut filled = 0;
     loop {
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut writer.inner).await?;
-        let rows = sqlx::query(UNFILLED).bind(STEP).fetch_all(&mut writer.inner).await?;
-        let mut messages = Vec::with_capacity(rows.len());
+        writer.execute("BEGIN IMMEDIATE", [])?;
+        let rows = writer.fetch(UNFILLED, [STEP])?;
         for row in &rows {
-            let (room, seq): (i64, i64) = (row.try_get("room")?, row.try_get("seq")?);
-            let (author, body): (String, String) = (row.try_get("author")?, row.try_get("body")?);
-            let words = analysis::document(&body, &author);
-            sqlx::query("UPDATE entries SET digest = $3 WHERE room = $1 AND seq = $2")
-                .bind(room)
-                .bind(seq)
-                .bind(Content::text(body).digest().cast_signed())
-                .execute(&mut writer.inner)
-                .await?;
-            sqlx::query("DELETE FROM unfilled WHERE room = $1 AND seq = $2")
-                .bind(room)
-                .bind(seq)
-                .execute(&mut writer.inner)
-                .await?;
-            messages.push(Indexed { room, seq: seq.cast_unsigned(), replaces: false, words });
+            let (room, seq) = (row.integer("room")?, row.natural("seq")?);
+            let (author, body) = (row.text("author")?, row.text("body")?);
+            writer.put_in_index(&Indexed { room, seq, replaces: false, author: &author, body: &body })?;
+            let digest = Content::text(body).digest().cast_signed();
+            writer.execute(DIGEST, (room, seq.cast_signed(), digest))?;
+            writer.execute(FILLED, (room, seq.cast_signed()))?;
         }
-        filled += messages.len();
-        let done = messages.is_empty();
-        writer.index(messages).await?;
-        sqlx::query("COMMIT").execute(&mut writer.inner).await?;
-        if done {
+        filled += rows.len();
+        writer.execute("COMMIT", [])?;
+        if rows.is_empty() {
             break;
         }
     }

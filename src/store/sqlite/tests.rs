@@ -5,8 +5,10 @@ use veza_engine::ledger::{Refusal, Settings};
 use veza_proto::v1::{Role, RoomKind};
 use veza_proto::{RoomId, UserId};
 
+use super::connection::Connected;
 use super::*;
-use crate::store::contract::{appended, create, say, stored_at};
+use crate::store::contract::{appended, create, delete, edit, say, stored_at};
+use crate::store::sql::{self, Row as _};
 use crate::store::{Anchor, Entry, Scope, Search, Store as _, Unread, View};
 use crate::{config, store};
 
@@ -34,9 +36,7 @@ async fn log(store: &SqliteStore) -> Vec<Entry> {
 
 /// Runs `sql` on the connection that writes.
 async fn meddle(store: &SqliteStore, sql: &'static str) {
-    let mut writer = store.writer.lock().await;
-    let Writer::Idle(connection) = &mut *writer else { panic!("no connection: {writer:?}") };
-    sqlx::raw_sql(sql).execute(&mut connection.inner).await.unwrap();
+    store.writer.run(|connected| connected.script(sql)).await.unwrap();
 }
 
 #[tokio::test]
@@ -77,15 +77,13 @@ async fn what_was_committed_is_there_without_closing() {
 async fn every_connection_that_writes_is_durable() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir.path().join("veza.db")).await;
-    let mut writer = store.writer.lock().await;
-    let Writer::Idle(connected) = &mut *writer else { panic!() };
-    let connection = &mut connected.inner;
-    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *connection).await.unwrap();
-    let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *connection).await.unwrap();
-    let foreign_keys: i64 = sqlx::query_scalar("PRAGMA foreign_keys").fetch_one(&mut *connection).await.unwrap();
-    let busy_ms: i64 = sqlx::query_scalar("PRAGMA busy_timeout").fetch_one(&mut *connection).await.unwrap();
-    assert_eq!((synchronous, journal.as_str(), foreign_keys, busy_ms), (2, "wal", 1, 30_000));
-    drop(writer);
+    let read = async |pragma: &'static str| {
+        store.writer.run(move |connected| connected.fetch(pragma, [])?[0].integer("value")).await.unwrap()
+    };
+    assert_eq!(read("SELECT synchronous AS value FROM pragma_synchronous").await, 2);
+    assert_eq!(read("SELECT journal_mode = 'wal' AS value FROM pragma_journal_mode").await, 1);
+    assert_eq!(read("SELECT foreign_keys AS value FROM pragma_foreign_keys").await, 1);
+    assert_eq!(read("SELECT timeout AS value FROM pragma_busy_timeout").await, 30_000);
     assert!(sqlx::query("DELETE FROM rooms").execute(&store.readers).await.is_err(), "readers do not write");
     assert!(store.check().await.unwrap().contains("FULL"));
 }
@@ -95,8 +93,8 @@ async fn every_connection_that_writes_is_durable() {
 async fn no_statement_walks_a_table() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir.path().join("veza.db")).await;
-    let statements = connection::every_statement();
-    for sql in statements {
+    let reads = [read::MATCHING].into_iter().chain(sql::EVERY_READ).map(str::to_owned);
+    for sql in connection::every_statement().into_iter().chain(reads) {
         let plan = sqlx::query_as::<_, (i64, i64, i64, String)>(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
         for (_, _, _, step) in plan.fetch_all(&store.readers).await.unwrap() {
             // What the batch brings itself, and the index of words, which is asked for a range of one word's list.
@@ -207,8 +205,10 @@ async fn a_locked_database_is_unavailable_in_time() {
     assert!(log(&store).await.is_empty(), "readers are not disturbed");
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
 
+    // What was given up may have been done when the lock was gone.
     let written = store.commit(&[say("lobby", "alice", "c1", "hello")]).await.unwrap();
-    assert_eq!(appended(&written[0]).seq, 1);
+    assert_eq!(stored_at(&written[0]), 1);
+    assert_eq!(log(&store).await.len(), 1);
 }
 
 /// A commit that is given up at any point leaves nothing half-done behind.
@@ -331,4 +331,57 @@ async fn a_database_of_the_first_version_is_brought_up_to_date() {
     assert_eq!(hits.len(), 1, "older messages are found too");
     store.close().await;
     assert_eq!(log(&open(&path).await).await.len(), 4, "and once is enough");
+}
+
+/// Words wait for the first search; a crash before it loses none, and what was edited or deleted meanwhile is found as it is.
+#[tokio::test]
+async fn words_that_wait_are_found_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = with_lobby(&dir.path().join("veza.db"), PATIENCE).await;
+    store.commit(&[say("lobby", "alice", "c1", "chanson"), say("lobby", "alice", "c2", "guitare")]).await.unwrap();
+    store.commit(&[say("lobby", "alice", "c3", "violon"), edit("lobby", "alice", "c4", 1, "piano")]).await.unwrap();
+    store.commit(&[delete("lobby", "alice", "c5", 2)]).await.unwrap();
+    let indexed = "SELECT count(*) AS value FROM search";
+    let count = |connected: &mut Connected| connected.fetch(indexed, [])?[0].integer("value");
+    assert_eq!(store.writer.run(count).await, Ok(0), "nobody has searched yet");
+    for file in ["veza.db", "veza.db-wal"] {
+        std::fs::copy(dir.path().join(file), dir.path().join(file.replace("veza", "copy"))).unwrap();
+    }
+    let copy = open(&dir.path().join("copy.db")).await;
+    for (word, found) in [("piano", 1), ("violon", 1), ("chanson", 0), ("guitare", 0)] {
+        let scope = Scope::Room { room: lobby(), before: u64::MAX, viewer: UserId::parse("alice").unwrap() };
+        let search = Search { query: word.into(), scope, author: None };
+        assert_eq!(copy.search(&search, 9).await.unwrap().len(), found, "{word}");
+    }
+    assert_eq!(copy.writer.run(count).await, Ok(2), "what is shown, and nothing else");
+}
+
+#[tokio::test]
+async fn words_are_indexed_without_a_search_at_the_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = with_lobby(&dir.path().join("veza.db"), PATIENCE).await;
+    let count =
+        |connected: &mut Connected| connected.fetch("SELECT count(*) AS value FROM search", [])?[0].integer("value");
+    let batch = |from: usize, to: usize| -> Vec<Write> {
+        (from..to).map(|n| say("lobby", "alice", &format!("c{n}"), "hello")).collect()
+    };
+    store.commit(&batch(0, connection::UNINDEXED_MAX - 1)).await.unwrap();
+    assert_eq!(store.writer.run(count).await, Ok(0));
+    store.commit(&batch(connection::UNINDEXED_MAX - 1, connection::UNINDEXED_MAX)).await.unwrap();
+    assert_eq!(store.writer.run(count).await, Ok(connection::UNINDEXED_MAX as i64));
+}
+
+/// The log of commits is folded into the file while commits go on, so that it begins anew again and again.
+#[tokio::test]
+async fn the_log_does_not_grow_with_the_history() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = with_lobby(&dir.path().join("veza.db"), PATIENCE).await;
+    let (mut written, body) = (0, "x".repeat(1_000));
+    for round in 0..60 {
+        let batch: Vec<_> = (0..500).map(|n| say("lobby", "alice", &format!("{round}-{n}"), &body)).collect();
+        store.commit(&batch).await.unwrap();
+        written += batch.len() * body.len();
+    }
+    let log = dir.path().join("veza.db-wal").metadata().unwrap().len();
+    assert!(log < written as u64, "{log} bytes of log after {written} bytes of messages");
 }
