@@ -105,6 +105,8 @@ pub(crate) async fn run(args: Args) -> Result<Report, Failure> {
         });
     }
     let acknowledged = publishing.join_all().await.into_iter().filter(|published| *published).count() as u64;
+    // The last value holds on after its sender.
+    talk.send_replace(false);
     drop(talk);
     let said: u64 = talk_of_many.join_all().await.into_iter().sum();
     let everything = async {
