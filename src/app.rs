@@ -12,14 +12,20 @@ use veza_proto::{CloseCode, RoomId};
 
 use crate::auth::resume::ResumeKeys;
 use crate::auth::{Auth, AuthError};
+use crate::authz::Authz;
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
 use crate::crash;
-use crate::hub::{Hub, UserRate};
+use crate::dial::DialError;
+use crate::events::{Events, Retention};
+use crate::gateway::{Gateway, GatewayError, Parts, Trust};
+use crate::hub::{Guards, Hub, UserRate};
 use crate::ops::{self, Ops};
+use crate::session::devices::Devices;
 use crate::session::registry::Registry;
+use crate::session::revocation::Revocations;
 use crate::session::{self, Meters, Node};
-use crate::store::{self, Store, Writer};
+use crate::store::{self, Opened, Store, Writer};
 use crate::tasks::Tasks;
 use crate::telemetry::metrics as declared;
 use crate::telemetry::{exporter, process};
@@ -41,6 +47,7 @@ pub struct App {
     tasks: Tasks,
     store: Arc<dyn Store>,
     transports: Transports,
+    gateway: Option<Gateway>,
     admissions: Admissions,
     registry: Arc<Registry>,
     metrics: Option<SocketAddr>,
@@ -59,8 +66,12 @@ pub enum StartError {
     Database(#[from] store::StoreError),
     #[error(transparent)]
     Auth(#[from] AuthError),
+    #[error("AUTHZ_GRPC_URL cannot be asked: {0}")]
+    Authz(DialError),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
     #[error("a thread cannot be started: {0}")]
     Thread(std::io::Error),
     #[error("a port cannot be bound: {0}")]
@@ -87,21 +98,29 @@ impl App {
         make_private(&config.data_dir)?;
         let (tasks, clock) = (Tasks::new(), Clock::start());
         let metrics = start_metrics(&config, &tasks).await?;
-        let store = store::open(&config.database, &config.data_dir).await?;
+        let Opened { store, outbox, records, desk } = store::open(&config.database, &config.data_dir).await?;
         let bus = bus::open(&config.redis);
         let auth = Auth::load(&config.auth, config.environment, &config.data_dir)?;
+        auth.prepare().await;
+        let authz = Authz::load(config.authz.as_ref()).map_err(StartError::Authz)?;
         let resume = ResumeKeys::load(&config.data_dir)?;
         let certificates = Certificates::load(&config.tls, &config.data_dir, SystemTime::now())?;
         let limits = &config.limits;
         let admissions = Admissions::new(config.performance.max_connections, limits.connections_per_address);
         let registry = Registry::new(limits.connections_per_user);
+        let revocations = Revocations::new(auth.clone(), Arc::clone(&records), Arc::clone(&registry), clock);
+        revocations.catch_up().await?;
+        let devices = Devices::new(Arc::clone(&records));
 
         let (writer, handle) = Writer::new(Arc::clone(&store), config.database.timeout);
         let writing = CancellationToken::new();
         tasks.spawn_apart("writer", writer.run(writing.clone())).map_err(StartError::Thread)?;
+        let retention = Retention { hours: config.events.retention_hours, rows_max: config.events.rows_max };
+        let events = Events::start(outbox, handle.committed(), retention, clock, &tasks);
         let workers = config.performance.worker_threads;
         let rate = UserRate { per_second: limits.user_publish_per_second, burst: limits.user_publish_burst };
-        let hub = Hub::start(Arc::clone(&store), handle, Arc::clone(&bus), workers, rate, clock, &tasks);
+        let guards = Guards { rate, authz: authz.clone() };
+        let hub = Hub::start(Arc::clone(&store), handle, Arc::clone(&bus), workers, guards, clock, &tasks);
         if config.environment == Environment::Development {
             let lobby = RoomId::parse("lobby").expect("a valid id");
             hub.ensure_room(lobby, "Lobby").await?;
@@ -114,13 +133,28 @@ impl App {
         let guard = ops::guard_memory(memory, admissions.clone(), Arc::clone(&registry), tasks.token());
         tasks.spawn("memory-guard", guard);
         tasks.spawn("auth-keys", auth.clone().maintain(tasks.token()));
+        tasks.spawn("revocations", revocations.clone().watch(tasks.token()));
+        tasks.spawn("devices", devices.clone().keep(tasks.token()));
         tasks.spawn("certificates", Arc::clone(&certificates).maintain(tasks.token()));
 
+        let trust = Trust {
+            auth: auth.clone(),
+            revocations,
+            devices: devices.clone(),
+            registry: Arc::clone(&registry),
+            records,
+            store: Arc::clone(&store),
+            clock,
+        };
+        let parts = Parts { store: Arc::clone(&store), hub: hub.clone(), desk, events, trust };
+        let gateway = Gateway::open(&config.gateway, config.environment, &config.data_dir, parts, &tasks).await?;
         let node = Arc::new(Node {
             hub,
             auth: Arc::new(auth.clone()),
+            authz,
             resume,
             registry: Arc::clone(&registry),
+            devices,
             admissions: admissions.clone(),
             settings: Arc::new(settings(&config)),
             clock,
@@ -142,7 +176,7 @@ impl App {
         let transports =
             Transports::bind(&config, &certificates, admissions.clone(), site, page::FILES, door, tasks.clone())
                 .map_err(StartError::Bind)?;
-        Ok(Self { config, tasks, store, transports, admissions, registry, metrics, writing })
+        Ok(Self { config, tasks, store, transports, gateway, admissions, registry, metrics, writing })
     }
 
     /// Where the listeners are.
@@ -153,10 +187,16 @@ impl App {
     /// Serves until SIGTERM or SIGINT, then drains.
     pub async fn run(self) {
         self.announce();
-        let Self { config, tasks, store, transports, admissions, registry, writing, metrics: _ } = self;
+        let Self { config, tasks, store, transports, gateway, admissions, registry, writing, metrics: _ } = self;
         let (mut stop, accepting) = (Stop::new(), CancellationToken::new());
         tasks.spawn("transports", transports.run(accepting.clone()));
+        let draining = gateway.as_ref().map(Gateway::draining);
+        if let Some(gateway) = gateway {
+            tasks.spawn("gateway", gateway.run(accepting.clone()));
+        }
         stop.asked().await;
+        // Whoever balances calls between nodes learns it first.
+        draining.inspect(CancellationToken::cancel);
         drain(&admissions, &registry, config.limits.drain_grace, &mut stop).await;
         accepting.cancel();
         writing.cancel();
@@ -175,17 +215,18 @@ impl App {
             webtransport = %addresses.webtransport,
             websocket = %addresses.websocket,
             websocket_tls = addresses.websocket_tls,
+            gateway = self.gateway.as_ref().map(|gateway| tracing::field::display(gateway.address())),
             metrics = self.metrics.map(tracing::field::display),
             "listening"
         );
         if self.config.environment == Environment::Development {
-            greet(&self.config, addresses, self.metrics);
+            greet(&self.config, addresses, self.gateway.as_ref(), self.metrics);
         }
     }
 }
 
 #[expect(clippy::print_stdout, reason = "the greeting is for the person who started the server")]
-fn greet(config: &Config, addresses: Addresses, metrics: Option<SocketAddr>) {
+fn greet(config: &Config, addresses: Addresses, gateway: Option<&Gateway>, metrics: Option<SocketAddr>) {
     let scheme = if addresses.websocket_tls { "wss" } else { "ws" };
     let data = config.data_dir.display();
     println!();
@@ -193,6 +234,10 @@ fn greet(config: &Config, addresses: Addresses, metrics: Option<SocketAddr>) {
     println!();
     println!("  WebTransport  https://127.0.0.1:{}/wt  (UDP; also QUIC veza/1)", addresses.webtransport.port());
     println!("  WebSocket     {scheme}://127.0.0.1:{}/ws", addresses.websocket.port());
+    if let Some(gateway) = gateway {
+        let tls = if gateway.has_tls() { "TLS" } else { "no TLS" };
+        println!("  Gateway       {}  (gRPC, {tls})", gateway.address());
+    }
     if let Some(metrics) = metrics {
         println!("  Metrics       http://127.0.0.1:{}/metrics", metrics.port());
     }

@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Parser, Subcommand};
 use futures_util::future::BoxFuture;
-use veza_proto::UserId;
+use veza_proto::{DeviceId, UserId};
 
-use crate::auth::Auth;
+use crate::auth::{Auth, Grant};
 use crate::chat::{self, ChatArgs};
 use crate::config::{self, Config, Loaded, Source};
 use crate::store::{self, Versions};
@@ -95,6 +95,9 @@ struct TokenArguments {
     /// What the user may join of premium rooms; may be given several times
     #[arg(long = "entitlement", value_name = "NAME")]
     entitlements: Vec<String>,
+    /// Which of the user's devices it is for
+    #[arg(long, value_parser = |text: &str| DeviceId::parse(text).map_err(|why| why.to_string()))]
+    device: Option<DeviceId>,
 }
 
 /// Where a command writes: results to `out`, everything else to `err`.
@@ -170,8 +173,10 @@ fn token(arguments: &TokenArguments, source: &Source, terminal: &mut Terminal<'_
     let Loaded { config, .. } = load(source)?;
     let auth = Auth::load(&config.auth, config.environment, &config.data_dir)?;
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
-    let token = auth.issue(&arguments.user, &arguments.entitlements, arguments.ttl, u64::try_from(now_ms)?)?;
-    say(terminal.out, &format!("{token}\n"));
+    let TokenArguments { user, ttl, entitlements, device } = arguments;
+    let grant = Grant { user: user.clone(), device: device.clone(), entitlements: entitlements.clone() };
+    let issued = auth.issue(&grant, *ttl, u64::try_from(now_ms)?)?;
+    say(terminal.out, &format!("{}\n", issued.token));
     Ok(())
 }
 
@@ -337,7 +342,7 @@ mod tests {
         std::fs::write(&path, public).unwrap();
         let said = veza(&["token", "--user", "alice"], &[("AUTH_KEY_FILE", path.to_str().unwrap())]);
         assert_eq!((said.code, said.out.as_str()), (EXIT_FAILED, ""));
-        assert!(said.err.contains("issuing them needs the private key"), "{}", said.err);
+        assert!(said.err.contains("needs a private key"), "{}", said.err);
     }
 
     #[test]
@@ -377,10 +382,10 @@ mod tests {
         assert!(!file.exists());
         let said = veza(&["migrate", "--check"], &data);
         assert_eq!((said.code, said.out.as_str()), (EXIT_FAILED, ""));
-        assert!(said.err.contains("no schema yet, to be brought to 5"), "{}", said.err);
-        assert!(veza(&["migrate"], &data).out.contains("no schema yet, brought to 5"));
+        assert!(said.err.contains("no schema yet, to be brought to 7"), "{}", said.err);
+        assert!(veza(&["migrate"], &data).out.contains("no schema yet, brought to 7"));
         for arguments in [&["migrate"][..], &["migrate", "--check"]] {
-            assert_eq!(veza(arguments, &data).out, "schema version 5, up to date\n");
+            assert_eq!(veza(arguments, &data).out, "schema version 7, up to date\n");
         }
 
         let room = RoomId::parse("lobby").unwrap();
@@ -397,12 +402,12 @@ mod tests {
         };
         let say = |cmid: &str| Write::Append {
             room: room.clone(),
-            author: UserId::parse("alice").unwrap(),
+            author: UserId::parse("alice").unwrap().into(),
             cmid: Cmid::parse(cmid).unwrap(),
             content: Content::text("hello"),
             at_ms: 7_001,
         };
-        let open = || runtime.block_on(store::open(&config.database, &config.data_dir)).unwrap();
+        let open = || runtime.block_on(store::open(&config.database, &config.data_dir)).unwrap().store;
         let store = open();
         runtime.block_on(store.commit(&[create, say("c1")])).unwrap();
         let said = veza(&["backup", copy], &data);

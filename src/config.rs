@@ -1,11 +1,13 @@
 //! The environment as written, checked as a whole: every error is reported at once, with its variable's name.
 
 mod check;
+mod gateway;
 mod problem;
 mod read;
 mod reader;
 mod show;
 mod source;
+mod trust;
 pub mod variables;
 
 use std::net::IpAddr;
@@ -17,6 +19,7 @@ pub use problem::{Problem, Problems};
 pub(crate) use read::trim_line_end;
 pub use show::{markdown, table};
 pub use source::{Origin, Source};
+pub use trust::{Authz, Guard, Jwks, JwksSource};
 use variables::Variable;
 
 use crate::crash::CrashAt;
@@ -71,10 +74,14 @@ pub struct Config {
     /// `VEZA_DATA_DIR`: certificates, keys, the SQLite file.
     pub data_dir: PathBuf,
     pub network: Network,
+    pub gateway: Gateway,
     pub tls: Tls,
     pub auth: Auth,
+    /// `AUTHZ_*`; nobody is asked without `AUTHZ_GRPC_URL`.
+    pub authz: Option<Authz>,
     pub database: Database,
     pub redis: Redis,
+    pub events: Events,
     pub monitoring: Monitoring,
     pub performance: Performance,
     pub limits: Limits,
@@ -98,12 +105,37 @@ pub struct Network {
     pub webtransport_port: u16,
     /// `WS_PORT`, TCP: `/ws`.
     pub ws_port: u16,
-    /// `GRPC_PORT`
-    pub grpc_port: u16,
     /// `VEZA_ALLOWED_ORIGINS`: exact origins (scheme, host, port). Development adds the page's own.
     pub allowed_origins: Vec<String>,
     /// `VEZA_PUBLIC_URL`: what is printed and told to pages when a proxy or a name stands before the server.
     pub public_url: Option<String>,
+}
+
+/// The platform's API.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    /// `GRPC_HOST`, default 127.0.0.1
+    pub host: IpAddr,
+    /// `GRPC_PORT`. 0 takes a free one.
+    pub port: u16,
+    /// `GRPC_TLS_CERT_FILE` and `GRPC_TLS_KEY_FILE`, PEM
+    pub tls: Option<TlsFiles>,
+    /// `GRPC_TLS_CLIENT_CA_FILE`, only with the two above
+    pub client_ca: Option<PathBuf>,
+    /// `GRPC_SERVICES_FILE` or `GRPC_TOKEN`
+    pub services: Services,
+    /// `GRPC_REFLECTION`
+    pub reflection: bool,
+}
+
+/// Who may call the API.
+#[derive(Debug, Clone)]
+pub enum Services {
+    File(PathBuf),
+    /// One service that may do everything.
+    Token(Secret),
+    /// Development makes a token in the data directory; production opens no port.
+    Nobody,
 }
 
 #[derive(Debug, Clone)]
@@ -126,6 +158,8 @@ pub struct Auth {
     pub key_file: Option<PathBuf>,
     /// `AUTH_HS256_SECRET`, at least 32 bytes; alternative to the file.
     pub hs256_secret: Option<Secret>,
+    /// `AUTH_JWKS_FILE` or `AUTH_JWKS_URL`: keys of others, beside our own or instead of it.
+    pub jwks: Option<Jwks>,
     /// `AUTH_ISSUER`, default `veza`
     pub issuer: String,
     /// `AUTH_AUDIENCE`, default `veza`
@@ -149,6 +183,15 @@ pub struct Database {
     pub timeout: Duration,
     /// `VEZA_ALLOW_WEAK_DURABILITY`
     pub allow_weak_durability: bool,
+}
+
+/// What is kept for consumers of events.
+#[derive(Debug, Clone)]
+pub struct Events {
+    /// `EVENTS_RETENTION_HOURS`
+    pub retention_hours: u32,
+    /// `EVENTS_MAX`
+    pub rows_max: u64,
 }
 
 #[derive(Debug, Clone)]

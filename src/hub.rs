@@ -1,11 +1,14 @@
-//! The rooms of this node. Sessions ask; workers own the rooms and drive their state machines; the store's writer commits.
+//! The rooms of this node. Sessions ask, and so do calls of the platform's backend; workers own the rooms and drive their state machines; the store's writer commits.
 //!
 //! Each worker owns the rooms that hash to it, so a room is never locked. What needs the database waits outside of the
 //! workers: writes that are no log entries of an author go through the writer, reads are done by tasks of a bounded number.
 
+mod asker;
+mod calls;
 mod convert;
 mod direct;
 mod fanout;
+mod guard;
 pub mod mailbox;
 mod quotas;
 mod reads;
@@ -23,14 +26,18 @@ use tokio::sync::{Semaphore, broadcast};
 use veza_engine::ledger::{MemberRow, RoomRow, Settings, Write, not_found};
 use veza_engine::room::unavailable;
 use veza_engine::{Answer, Ask, SessionKey, Ticket};
-use veza_proto::v1::RoomKind;
+use veza_proto::v1::{Error, RoomKind};
 use veza_proto::{RoomId, UserId};
 
+use crate::authz::Authz;
 use crate::bus::{Announced, Bus};
 use crate::clock::Clock;
 use crate::store::{Store, StoreError, WriterHandle};
 use crate::tasks::Tasks;
 use crate::telemetry::metrics as declared;
+use asker::Asker;
+pub use calls::Call;
+use guard::Guarded;
 use mailbox::Mailbox;
 use quotas::Quotas;
 pub use quotas::UserRate;
@@ -51,10 +58,18 @@ struct Shared {
     workers: Vec<WorkerHandle>,
     reads: Semaphore,
     quotas: Quotas,
+    guarded: Guarded,
     bus: Arc<dyn Bus>,
     node: u64,
     clock: Clock,
     tasks: Tasks,
+}
+
+/// What stands before what users say: how much, and the platform.
+#[derive(Clone)]
+pub struct Guards {
+    pub rate: UserRate,
+    pub authz: Authz,
 }
 
 /// Who asks, and where the answers go.
@@ -74,7 +89,7 @@ impl Hub {
         writer: WriterHandle,
         bus: Arc<dyn Bus>,
         workers: usize,
-        rate: UserRate,
+        guards: Guards,
         clock: Clock,
         tasks: &Tasks,
     ) -> Self {
@@ -86,7 +101,8 @@ impl Hub {
             writer,
             workers,
             reads: Semaphore::new(READS_MAX),
-            quotas: Quotas::new(rate),
+            quotas: Quotas::new(guards.rate),
+            guarded: Guarded::by(guards.authz),
             bus: Arc::clone(&bus),
             node,
             clock,
@@ -100,29 +116,34 @@ impl Hub {
 
     /// Takes an ask; its answer comes into the caller's mailbox.
     pub fn ask(&self, caller: &Caller, ticket: Ticket, ask: Ask) {
+        if let Ask::Append { .. } = &ask
+            && let Err(error) = self.within_rate(&caller.user)
+        {
+            caller.mailbox.answer(ticket, Answer::Refused(error));
+        } else if self.shared.guarded.is_asked() {
+            self.guard(caller, ticket, ask);
+        } else {
+            self.carry_out(caller, ticket, ask);
+        }
+    }
+
+    /// Does what was asked for.
+    fn carry_out(&self, caller: &Caller, ticket: Ticket, ask: Ask) {
         match ask {
-            Ask::Write(write) => self.write_as_asked(caller, ticket, *write),
-            Ask::OpenDirect { user } => self.open_direct(caller, ticket, user),
-            Ask::Invite { room, user, uses_max, seconds } => {
-                self.invite(caller, ticket, room, user, uses_max, seconds);
-            }
             Ask::Join { room, invite } => self.join(caller, ticket, room, invite),
             Ask::Leave { room } => self.leave(caller, ticket, room),
-            Ask::Mark { room, delivered_seq, read_seq } => self.mark(caller, ticket, room, delivered_seq, read_seq),
-            Ask::Subscribe { room } => self.read(caller, ticket, "member", move |hub, caller, ticket| async move {
-                hub.subscribe_member(caller, ticket, room).await
-            }),
+            Ask::Subscribe { room } => {
+                let (asker, subscriber) = (caller.asker(&ticket), caller.clone());
+                self.read(asker, "member", move |hub, _| async move {
+                    hub.subscribe_member(subscriber, ticket, room).await
+                });
+            }
             Ask::Unsubscribe { room } => {
                 let answer = Some((Arc::clone(&caller.mailbox), ticket, Answer::Unsubscribed));
                 let session = caller.session;
                 self.worker(&room).send_surely(Command::Unsubscribe { room: room.clone(), session, answer });
             }
             Ask::Append { room, cmid, content } => {
-                if let Err(error) = self.shared.quotas.take(&caller.user, self.shared.clock.now()) {
-                    declared::user_rate_refused_total().increment(1);
-                    caller.mailbox.answer(ticket, Answer::Refused(error));
-                    return;
-                }
                 let received = Instant::now();
                 let span = tracing::debug_span!("publish", room = room.as_str(), bytes = content.len());
                 let command = Command::Publish {
@@ -142,7 +163,11 @@ impl Hub {
             Ask::Status { room, status } => {
                 self.worker(&room).send_surely(Command::Status { room: room.clone(), session: caller.session, status });
             }
-            read @ (Ask::Read { .. }
+            Ask::Write(_)
+            | Ask::OpenDirect { .. }
+            | Ask::Invite { .. }
+            | Ask::Mark { .. }
+            | Ask::Read { .. }
             | Ask::ListRooms { .. }
             | Ask::ListMembers { .. }
             | Ask::ListInvites { .. }
@@ -151,12 +176,29 @@ impl Hub {
             | Ask::ListReactions { .. }
             | Ask::ListPins { .. }
             | Ask::ListUnread { .. }
-            | Ask::Search { .. }) => {
-                self.read(caller, ticket, reads::kind(&read), move |hub, caller, _| async move {
-                    hub.look_up(&caller, read).await.map(Some)
-                });
-            }
+            | Ask::Search { .. } => self.settle(caller.asker(&ticket), ask),
         }
+    }
+
+    /// What is the same for sessions and for calls: reads, and writes that are no entries of an author.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest was taken before, by whom it concerns")]
+    fn settle(&self, asker: Asker, ask: Ask) {
+        match ask {
+            Ask::Write(write) => self.write_as_asked(asker, *write),
+            Ask::OpenDirect { user } => self.open_direct(asker, user),
+            Ask::Invite { room, user, uses_max, seconds } => self.invite(asker, room, user, uses_max, seconds),
+            Ask::Mark { room, delivered_seq, read_seq } => self.mark(asker, room, delivered_seq, read_seq),
+            read => self.read(asker, reads::kind(&read), move |hub, asker| async move {
+                hub.look_up(&asker, read).await.map(Some)
+            }),
+        }
+    }
+
+    /// Takes one from what a user may say.
+    pub fn within_rate(&self, user: &UserId) -> Result<(), Error> {
+        self.shared.quotas.take(user, self.shared.clock.now()).inspect_err(|_| {
+            declared::user_rate_refused_total().increment(1);
+        })
     }
 
     /// The session has ended: it leaves the rooms it was subscribed to, and none that it asked for lets it in any more.
@@ -204,20 +246,20 @@ impl Hub {
     }
 
     /// Runs a read in a task of its own. `None` means that the answer comes from elsewhere.
-    fn read<F, R>(&self, caller: &Caller, ticket: Ticket, kind: &'static str, read: F)
+    fn read<F, R>(&self, asker: Asker, kind: &'static str, read: F)
     where
-        F: FnOnce(Hub, Caller, Ticket) -> R + Send + 'static,
+        F: FnOnce(Hub, Asker) -> R + Send + 'static,
         R: Future<Output = Result<Option<Answer>, StoreError>> + Send,
     {
-        let (hub, caller) = (self.clone(), caller.clone());
+        let hub = self.clone();
         self.shared.tasks.spawn("store-read", async move {
             let Ok(_turn) = hub.shared.reads.acquire().await else { return };
-            match read(hub.clone(), caller.clone(), ticket.clone()).await {
-                Ok(Some(answer)) => caller.mailbox.answer(ticket, answer),
+            match read(hub.clone(), asker.clone()).await {
+                Ok(Some(answer)) => asker.answer(answer),
                 Ok(None) => {}
                 Err(error) => {
                     tracing::error!(kind, %error, "a read from the store failed");
-                    caller.mailbox.answer(ticket, Answer::Refused(unavailable()));
+                    asker.answer(Answer::Refused(unavailable()));
                 }
             }
         });

@@ -2,15 +2,20 @@
 
 pub mod app;
 pub mod auth;
+pub mod authz;
 pub mod bus;
 pub mod chat;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod crash;
+pub mod dial;
+pub mod events;
+pub mod gateway;
 pub mod hub;
 pub mod ops;
 mod page;
+pub mod rpc;
 pub mod session;
 pub mod store;
 pub mod tasks;

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use veza_proto::{UserId, WEBSOCKET_PATH, WEBTRANSPORT_PATH};
 
-use crate::auth::Auth;
+use crate::auth::{Auth, Grant};
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::Environment;
@@ -111,6 +111,10 @@ impl Site for Ops {
         })
     }
 
+    fn keys(&self) -> Value {
+        self.auth.public_keys()
+    }
+
     fn login(&self, user: String, from: IpAddr) -> BoxFuture<'_, Result<Value, LoginRefused>> {
         async move {
             if self.environment != Environment::Development || !self.auth.can_issue() {
@@ -121,12 +125,12 @@ impl Site for Ops {
             }
             let user = UserId::parse(&user).map_err(|error| LoginRefused::Invalid(error.to_string()))?;
             let now = self.clock.now();
-            let token = self.auth.issue(&user, &[], LOGIN_TTL, now.as_millis()).map_err(|error| {
+            let issued = self.auth.issue(&Grant::to(user.clone()), LOGIN_TTL, now.as_millis()).map_err(|error| {
                 tracing::error!(%error, "the development login could not sign a token");
                 LoginRefused::Absent
             })?;
             let expires = now + LOGIN_TTL;
-            Ok(json!({ "token": token, "user": user.as_str(), "expiresMs": expires.as_millis() }))
+            Ok(json!({ "token": issued.token, "user": user.as_str(), "expiresMs": expires.as_millis() }))
         }
         .boxed()
     }

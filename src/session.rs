@@ -1,7 +1,10 @@
 //! One task per connection: it drives the session's state machine with what the link, the rooms and the clock say.
 
+pub mod devices;
+mod entry;
 mod meters;
 pub mod registry;
+pub mod revocation;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,12 +12,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
-use veza_engine::session::{Admit, Admitted, Note, Output, Profile, Refusal, Refused, Session, Settings};
-use veza_engine::{SessionKey, Ticket, Timestamp};
+use veza_engine::session::{Note, Output, Profile, Session, Settings};
+use veza_engine::{SessionKey, Timestamp};
 use veza_proto::{CloseCode, Lane};
 
+use crate::auth::Auth;
 use crate::auth::resume::ResumeKeys;
-use crate::auth::{Auth, Identity};
+use crate::authz::Authz;
 use crate::clock::Clock;
 use crate::crash;
 use crate::hub::mailbox::{Letter, Mailbox, Order};
@@ -22,6 +26,8 @@ use crate::hub::{Caller, Hub};
 use crate::telemetry::metrics as declared;
 use crate::transport::admission::{Admission, Admissions};
 use crate::transport::{DatagramSent, End, Inbound, Link, Transport};
+use devices::Devices;
+use entry::Waiting;
 pub use meters::Meters;
 use registry::{Place, Registry, SessionId};
 
@@ -29,8 +35,10 @@ use registry::{Place, Registry, SessionId};
 pub struct Node {
     pub hub: Hub,
     pub auth: Arc<Auth>,
+    pub authz: Authz,
     pub resume: ResumeKeys,
     pub registry: Arc<Registry>,
+    pub devices: Devices,
     pub admissions: Admissions,
     pub settings: Arc<Settings>,
     pub clock: Clock,
@@ -41,6 +49,8 @@ pub struct Node {
 const TURN: usize = 64;
 /// A link that does not take its closing frame is dropped after this.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
+/// The same for one whose access was revoked: what its transport still holds is not let out to the end.
+const REVOKED_WITHIN: Duration = Duration::from_millis(500);
 
 /// Runs a session until its link ends. The admission is given back at the end.
 pub async fn run(node: Arc<Node>, admission: Admission, link: Box<dyn Link>) {
@@ -59,6 +69,9 @@ struct Driver {
     key: SessionKey,
     place: Option<Place>,
     caller: Option<Caller>,
+    /// What the platform gave beside the token's entitlements.
+    granted: Vec<String>,
+    waiting: Option<Waiting>,
     sleep: Pin<Box<Sleep>>,
     armed: Option<Timestamp>,
     stage: Stage,
@@ -100,6 +113,8 @@ impl Driver {
             key,
             place: None,
             caller: None,
+            granted: Vec::new(),
+            waiting: None,
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             armed: None,
             stage: Stage::Running,
@@ -121,11 +136,16 @@ impl Driver {
             let mut progress = self.poll_deadline(cx, now);
             // 2. What the rooms and the node say.
             progress |= self.poll_mailbox(cx, now);
-            // 3. What the client says.
-            progress |= self.poll_link(cx, now);
-            // 4. What is to be done about it.
+            // 3. What was asked elsewhere before the client may go on.
             self.perform(now);
-            // 5. What the link can take.
+            if matches!(self.stage, Stage::Running) {
+                progress |= self.poll_waiting(cx, now);
+            }
+            // 4. What the client says.
+            progress |= self.poll_link(cx, now);
+            // 5. What is to be done about it.
+            self.perform(now);
+            // 6. What the link can take.
             progress |= self.poll_write(cx, now);
             self.perform(now);
             self.mailbox.set_weight(self.session.queued_bytes());
@@ -189,6 +209,9 @@ impl Driver {
 
     fn poll_link(&mut self, cx: &mut Context<'_>, now: Timestamp) -> bool {
         for taken in 0..TURN {
+            if self.waiting.is_some() {
+                return taken > 0;
+            }
             let Poll::Ready(inbound) = self.link.poll_recv(cx) else { return taken > 0 };
             let meters = self.node.meters.of(self.transport);
             match inbound {
@@ -226,11 +249,8 @@ impl Driver {
     fn perform(&mut self, now: Timestamp) {
         while let Some(output) = self.session.poll_output() {
             match output {
-                Output::Admit(admit) => {
-                    let admitted = self.admit(admit, now);
-                    self.session.handle_admitted(admitted, now);
-                }
-                Output::Refresh { ticket, token } => self.refresh(ticket, &token, now),
+                Output::Admit(admit) => self.admit(admit, now),
+                Output::Refresh { ticket, token } => self.refresh(ticket, token, now),
                 Output::Ask { ticket, ask } => {
                     if let Some(caller) = &self.caller {
                         self.node.hub.ask(caller, ticket, ask);
@@ -253,75 +273,12 @@ impl Driver {
                 Output::Ping => self.link.ping(),
                 Output::Close { code, reason } => {
                     self.leave(code.label());
-                    self.stage = Stage::Closing { code, reason, until: Instant::now() + CLOSE_WITHIN, said: false };
+                    let within = if code == CloseCode::Revoked { REVOKED_WITHIN } else { CLOSE_WITHIN };
+                    self.stage = Stage::Closing { code, reason, until: Instant::now() + within, said: false };
                 }
                 Output::Note(note) => self.count(note),
             }
         }
-    }
-
-    /// Checks who this is and takes a place for the session.
-    fn admit(&mut self, admit: Admit, now: Timestamp) -> Result<Admitted, Refused> {
-        let bearer = self.link.peer().bearer.clone().unwrap_or_default();
-        let token = if admit.token.is_empty() { &bearer } else { &admit.token };
-        let remote = self.link.peer().remote.ip();
-        if self.node.admissions.logins_blocked(remote) {
-            let message = "too many failed logins from this address: wait a minute".to_owned();
-            return Err(Refused { why: Refusal::Unauthenticated, message });
-        }
-        let identity = self.verify(token, now).map_err(|message| {
-            self.node.admissions.note_failed_login(remote);
-            Refused { why: Refusal::Unauthenticated, message }
-        })?;
-        let resumed = self.node.resume.open(&admit.resume_token, now.as_millis());
-        let resumed = resumed.filter(|(_, user)| *user == identity.user).map(|(id, _)| id);
-        let id: SessionId = resumed.unwrap_or_else(rand::random);
-        let place = self
-            .node
-            .registry
-            .enter(self.key, id, &identity.user, &self.mailbox)
-            .map_err(|error| Refused { why: Refusal::TooManyConnections, message: error.to_string() })?;
-        self.place = Some(place);
-        let user = identity.user;
-        tracing::debug!(
-            session = self.key.0,
-            client = admit.client.escape_debug().to_string(),
-            transport = self.transport.label(),
-            resumed = resumed.is_some(),
-            "a session is welcomed"
-        );
-        self.caller = Some(Caller {
-            session: self.key,
-            user: user.clone(),
-            entitlements: identity.entitlements.into(),
-            mailbox: Arc::clone(&self.mailbox),
-        });
-        Ok(Admitted {
-            session_id: hex(&id),
-            resume_token: self.node.resume.seal(id, &user, now.as_millis()),
-            resumed: resumed.is_some(),
-            token_expires: Timestamp::from_millis(identity.expires_ms),
-            user,
-        })
-    }
-
-    fn refresh(&mut self, ticket: Ticket, token: &str, now: Timestamp) {
-        let refreshed = self.verify(token, now).and_then(|identity| {
-            if self.session.user() == Some(&identity.user) {
-                if let Some(caller) = &mut self.caller {
-                    caller.entitlements = identity.entitlements.into();
-                }
-                Ok(Timestamp::from_millis(identity.expires_ms))
-            } else {
-                Err("the token is another user's".to_owned())
-            }
-        });
-        self.session.handle_refreshed(ticket, refreshed, now);
-    }
-
-    fn verify(&self, token: &str, now: Timestamp) -> Result<Identity, String> {
-        let _hello = tracing::debug_span!("verify-token").entered();
-        self.node.auth.verify(token, now.as_millis()).map_err(|rejected| rejected.sentence().to_owned())
     }
 
     /// Gives the link what it can take, in the order of the lanes' priority.

@@ -3,9 +3,12 @@
 //! Times are milliseconds since 1970-01-01 UTC; sequence numbers of a room's epoch are 1…n without holes.
 
 mod analysis;
+pub mod desk;
 mod error;
 mod memory;
+pub mod outbox;
 mod postgres;
+pub mod records;
 mod sql;
 mod sqlite;
 mod writer;
@@ -21,8 +24,11 @@ use veza_engine::ledger::{AuditRow, EntryRow, InviteKey, InviteRow, MemberRow, R
 use veza_proto::v1::Reaction;
 use veza_proto::{RoomId, UserId};
 
+use self::desk::Desk;
 pub use self::memory::MemoryStore;
+use self::outbox::Outbox;
 pub use self::postgres::PostgresStore;
+use self::records::Records;
 pub use self::sqlite::SqliteStore;
 pub use self::writer::{Busy, QUEUED_WRITES_MAX, WriteError, Writer, WriterHandle};
 
@@ -33,12 +39,33 @@ use crate::config;
 ///
 /// # Errors
 /// [`OpenError`], whose display is a sentence for the operator. It never repeats the URL, which may hold a password.
-pub async fn open(database: &config::Database, data_dir: &Path) -> Result<Arc<dyn Store>, OpenError> {
+pub async fn open(database: &config::Database, data_dir: &Path) -> Result<Opened, OpenError> {
     match Place::of(database, data_dir)? {
-        Place::Postgres => Ok(Arc::new(PostgresStore::open(database).await?)),
+        Place::Postgres => Ok(Opened::of(PostgresStore::open(database).await?)),
         Place::Sqlite(path) => {
             let readers = database.pool_size.clamp(1, sqlite::READERS_MAX);
-            Ok(Arc::new(SqliteStore::open(&path, readers, database.timeout).await?))
+            Ok(Opened::of(SqliteStore::open(&path, readers, database.timeout).await?))
+        }
+    }
+}
+
+/// One database, as its users see it.
+#[derive(Clone)]
+pub struct Opened {
+    pub store: Arc<dyn Store>,
+    pub outbox: Arc<dyn Outbox>,
+    pub records: Arc<dyn Records>,
+    pub desk: Arc<dyn Desk>,
+}
+
+impl Opened {
+    fn of(database: impl Store + Outbox + Records + Desk) -> Self {
+        let database = Arc::new(database);
+        Self {
+            store: Arc::clone(&database) as Arc<dyn Store>,
+            outbox: Arc::clone(&database) as Arc<dyn Outbox>,
+            records: Arc::clone(&database) as Arc<dyn Records>,
+            desk: database,
         }
     }
 }
@@ -241,6 +268,8 @@ pub enum Rooms {
     Mine,
     /// Those that are listed, and the viewer's.
     Visible,
+    /// All there are: for services.
+    All,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -289,13 +289,27 @@ impl Page {
 
     /// Leaves as many messages as fit in a frame, at least one, beginning with those that are nearest to the anchor.
     pub(crate) fn cut(&mut self, anchor: Anchor, format: Format) {
-        let count = self.messages.len();
-        let middle = match anchor {
+        let kept = fit::window(&self.messages, self.middle(anchor), format);
+        self.keep(kept);
+    }
+
+    /// As many messages as have so many bytes in protobuf, at least one, beginning with those that are nearest to the
+    /// anchor.
+    pub fn cut_to(&mut self, anchor: Anchor, bytes_max: usize) {
+        let kept = fit::window_of(&self.messages, self.middle(anchor), bytes_max, prost::Message::encoded_len);
+        self.keep(kept);
+    }
+
+    fn middle(&self, anchor: Anchor) -> usize {
+        match anchor {
             Anchor::After(_) => 0,
-            Anchor::Before(_) => count,
+            Anchor::Before(_) => self.messages.len(),
             Anchor::Around(seq) => self.messages.partition_point(|message| message.seq < seq),
-        };
-        let kept = fit::window(&self.messages, middle, format);
+        }
+    }
+
+    fn keep(&mut self, kept: std::ops::Range<usize>) {
+        let count = self.messages.len();
         self.more_before |= kept.start > 0;
         self.more_after |= kept.end < count;
         self.messages.truncate(kept.end);
@@ -325,6 +339,20 @@ mod tests {
     }
 
     const FIRST: Anchor = Anchor::After(0);
+
+    #[test]
+    fn a_page_is_cut_to_any_size_at_its_limit_and_one_past() {
+        let bytes = prost::Message::encoded_len(&page(&[1_000]).messages[0]);
+        let cut = |max: usize, anchor| {
+            let mut page = page(&[1_000; 3]);
+            page.cut_to(anchor, max);
+            (page.messages.iter().map(|message| message.seq).collect::<Vec<_>>(), page.more_before, page.more_after)
+        };
+        assert_eq!(cut(bytes * 2, FIRST), (vec![1, 2], false, true));
+        assert_eq!(cut(bytes * 2 - 1, FIRST), (vec![1], false, true));
+        assert_eq!(cut(bytes * 2, Anchor::Before(u64::MAX)), (vec![2, 3], true, false));
+        assert_eq!(cut(0, FIRST).0, [1], "never an empty page");
+    }
 
     #[test]
     fn a_page_is_cut_to_a_frame_on_its_far_side() {

@@ -9,12 +9,17 @@ use veza_proto::v1::{SearchResult, reply};
 
 use crate::ask::SearchCursor;
 
-/// The items around `middle` that fit together, at least one; those behind it and before it in turn.
+/// The items around `middle` that fit in a frame together.
 pub(crate) fn window<T: Coded>(items: &[T], middle: usize, format: Format) -> Range<usize> {
+    window_of(items, middle, PAGE_BYTES_MAX, |item| encoded_len(item, format))
+}
+
+/// The items around `middle` that fit together, at least one; those behind it and before it in turn.
+pub(crate) fn window_of<T>(items: &[T], middle: usize, max: usize, len: impl Fn(&T) -> usize) -> Range<usize> {
     let (mut start, mut end) = (middle.min(items.len()), middle.min(items.len()));
-    let mut room = PAGE_BYTES_MAX;
+    let mut room = max;
     let mut takes = |item: &T, first: bool| {
-        let bytes = encoded_len(item, format);
+        let bytes = len(item);
         let fits = first || bytes <= room;
         room = room.saturating_sub(bytes);
         fits

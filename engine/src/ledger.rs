@@ -5,11 +5,15 @@
 //! committed. Numbers of a room's epoch are 1…n without holes; whoever is not allowed to do something is told so here,
 //! whatever door the write came through.
 
+mod actor;
 mod append;
 mod authority;
 mod content;
+mod events;
 mod members;
 mod needs;
+mod once;
+mod permission;
 mod refusal;
 mod rooms;
 mod rows;
@@ -21,9 +25,13 @@ mod tests;
 use veza_proto::v1::{Action, Role, RoomKind, Sanction};
 use veza_proto::{Cmid, RoomId, UserId};
 
-pub use authority::Settings;
+pub use actor::Actor;
+pub use authority::{Settings, SettingsField};
 pub use content::{Content, Detail, Kind};
+pub use events::{Happened, What, kind_of};
 pub use needs::Needs;
+pub use once::{CallKey, CallRow, KEPT_MS, OnceKey};
+pub use permission::Permission;
 pub use refusal::{Refusal, not_found};
 pub use rows::{
     AuditKey, AuditRow, Deleted, EntryKey, EntryRow, FOREVER, InviteKey, InviteRow, Joined, Marker, MemberKey,
@@ -58,7 +66,7 @@ pub enum Write {
     },
     UpdateRoom {
         room: RoomId,
-        actor: UserId,
+        actor: Actor,
         update: RoomUpdate,
         at_ms: u64,
     },
@@ -69,22 +77,27 @@ pub enum Write {
         invite: Option<String>,
         /// What the user's token says.
         entitlements: Vec<String>,
+        /// The service that lets the user in, whatever the kind; not past a ban.
+        admitted_by: Option<UserId>,
         at_ms: u64,
     },
     Leave {
         room: RoomId,
         user: UserId,
+        /// The service that lets the user go.
+        ended_by: Option<UserId>,
+        at_ms: u64,
     },
     SetRole {
         room: RoomId,
-        actor: UserId,
+        actor: Actor,
         user: UserId,
         role: Role,
         at_ms: u64,
     },
     Moderate {
         room: RoomId,
-        actor: UserId,
+        actor: Actor,
         user: UserId,
         sanction: Sanction,
         reason: String,
@@ -94,7 +107,7 @@ pub enum Write {
     },
     Invite {
         room: RoomId,
-        actor: UserId,
+        actor: Actor,
         key: InviteKey,
         uses_max: u32,
         expires_ms: u64,
@@ -102,13 +115,13 @@ pub enum Write {
     },
     RevokeInvite {
         room: RoomId,
-        actor: UserId,
+        actor: Actor,
         key: InviteKey,
         at_ms: u64,
     },
     Append {
         room: RoomId,
-        author: UserId,
+        author: Actor,
         cmid: Cmid,
         content: Content,
         at_ms: u64,
@@ -123,6 +136,12 @@ pub enum Write {
     Expire {
         room: RoomId,
         up_to: u64,
+        at_ms: u64,
+    },
+    /// What a service asks for under a key: it happens once.
+    Once {
+        key: OnceKey,
+        write: Box<Write>,
         at_ms: u64,
     },
 }
@@ -143,6 +162,7 @@ impl Write {
             | Write::Append { room, .. }
             | Write::Mark { room, .. }
             | Write::Expire { room, .. } => room,
+            Write::Once { write, .. } => write.room(),
         }
     }
 }
@@ -154,6 +174,8 @@ pub struct RoomUpdate {
     pub topic: Option<String>,
     pub kind: Option<RoomKind>,
     pub settings: Option<Settings>,
+    /// Which of the settings count; `None` for all of them.
+    pub only: Option<Vec<SettingsField>>,
     pub archived: Option<bool>,
 }
 
@@ -197,6 +219,8 @@ pub enum Written {
     Expired {
         room: RoomRow,
     },
+    /// It was done before under this key: what it made, as that is now. Nothing is to be told.
+    Repeated(Box<Written>),
     Refused(Refusal),
 }
 
@@ -217,8 +241,11 @@ pub struct Ledger {
     pub mentions: Table<MentionKey, ()>,
     pub invites: Table<InviteKey, InviteRow>,
     pub audit: Table<AuditKey, AuditRow>,
+    pub calls: Table<CallKey, CallRow>,
+    calls_expired: u64,
     erased: Vec<EntryKey>,
     expired: Vec<EntryKey>,
+    happened: Vec<Happened>,
 }
 
 impl Ledger {
@@ -230,10 +257,11 @@ impl Ledger {
             }
             Write::OpenDirect { room, opener, other, at_ms } => self.open_direct(room, opener, other, *at_ms),
             Write::UpdateRoom { room, actor, update, at_ms } => self.update_room(room, actor, update, *at_ms),
-            Write::Join { room, user, invite, entitlements, at_ms } => {
-                self.join(room, user, invite.as_deref(), entitlements, *at_ms)
-            }
-            Write::Leave { room, user } => self.leave(room, user),
+            Write::Join { room, user, invite, entitlements, admitted_by, at_ms } => match admitted_by {
+                Some(service) => self.admit(room, user, service, *at_ms),
+                None => self.join(room, user, invite.as_deref(), entitlements, *at_ms),
+            },
+            Write::Leave { room, user, ended_by, at_ms } => self.leave(room, user, ended_by.as_ref(), *at_ms),
             Write::SetRole { room, actor, user, role, at_ms } => self.set_role(room, actor, user, *role, *at_ms),
             Write::Moderate { room, actor, user, sanction, reason, seconds, at_ms } => {
                 self.moderate(room, actor, user, *sanction, reason, *seconds, *at_ms)
@@ -245,6 +273,7 @@ impl Ledger {
             Write::Append { room, author, cmid, content, at_ms } => self.append(room, author, cmid, content, *at_ms),
             Write::Mark { room, user, delivered_seq, read_seq } => self.mark(room, user, *delivered_seq, *read_seq),
             Write::Expire { room, up_to, at_ms } => self.expire(room, *up_to, *at_ms),
+            Write::Once { key, write, at_ms } => Ok(self.once(key, write, *at_ms)),
         };
         decided.unwrap_or_else(Written::Refused)
     }
@@ -260,6 +289,11 @@ impl Ledger {
         &self.expired
     }
 
+    /// Keys used up to this moment are remembered no more, `None` when no key was used. After every other change.
+    pub fn calls_expired(&self) -> Option<u64> {
+        (self.calls_expired > 0).then_some(self.calls_expired)
+    }
+
     /// The store has everything: for a ledger that is a store itself.
     pub fn settle(&mut self) {
         self.rooms.settle();
@@ -273,25 +307,12 @@ impl Ledger {
         self.mentions.settle();
         self.invites.settle();
         self.audit.settle();
+        self.calls.settle();
+        let expired = std::mem::take(&mut self.calls_expired);
+        self.calls.forget(|_, row| row.at_ms <= expired);
         self.erased.clear();
         self.expired.clear();
-    }
-
-    /// The room, for somebody who is a member of it.
-    pub(crate) fn member(&self, room: &RoomId, user: &UserId) -> Result<(&RoomRow, &MemberRow, Role), Refusal> {
-        let row = self.rooms.get(room).ok_or(Refusal::NoSuchRoom)?;
-        let member = self.members.get(&(room.clone(), user.clone())).ok_or(Refusal::NoSuchRoom)?;
-        let role = member.role().ok_or(Refusal::NoSuchRoom)?;
-        Ok((row, member, role))
-    }
-
-    /// The member's role, if it may do this.
-    fn may(&self, room: &RoomId, user: &UserId, action: Action) -> Result<Role, Refusal> {
-        let (row, _, role) = self.member(room, user)?;
-        if role < row.settings.at_least(action, row.kind) {
-            return Err(Refusal::Forbidden(refused_sentence(action)));
-        }
-        Ok(role)
+        self.happened.clear();
     }
 
     fn room_mut(&mut self, room: &RoomId) -> &mut RoomRow {

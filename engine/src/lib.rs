@@ -5,13 +5,16 @@
 //! `handle_*`. A peer's mistake becomes an error frame or a close code; our own mistake is an assertion.
 
 mod ask;
+pub mod check;
 mod fit;
 pub mod ledger;
 pub mod limits;
 mod quota;
 mod retract;
+pub mod reviews;
 pub mod room;
 pub mod session;
+pub mod streams;
 mod time;
 
 pub use ask::{Anchor, Answer, Ask, Joined, Page, Purpose, SearchCursor, SessionKey, Status, Ticket, View};

@@ -3,6 +3,7 @@
 //! The shell feeds it what the link and the rooms say and does what [`Session::poll_output`] yields. Frames to be sent
 //! wait in lanes, which the shell empties as the link takes them ([`Session::next_lane`], [`Session::pop_frame`]).
 
+mod admission;
 mod commands;
 mod deliveries;
 mod lanes;
@@ -26,6 +27,7 @@ pub use crate::ledger::not_found;
 use crate::limits;
 use crate::quota::Strikes;
 use crate::{Timestamp, TokenBucket};
+pub use admission::{Admit, Admitted, Refusal, Refused};
 use lanes::Lanes;
 use subscription::{Cursor, Subscription};
 
@@ -84,62 +86,12 @@ pub enum Output {
     Note(Note),
 }
 
-#[derive(Debug, Clone)]
-pub struct Admit {
-    pub token: String,
-    pub resume_token: String,
-    pub client: String,
-}
-
 /// A push that may be lost.
 #[derive(Debug, Clone)]
 pub struct Datagram {
     pub frame: Encoded,
     /// With a room and its sequence number it is a message, which goes by stream when the datagram cannot.
     pub message: Option<(RoomId, u64)>,
-}
-
-/// Who was admitted.
-#[derive(Debug, Clone)]
-pub struct Admitted {
-    pub user: UserId,
-    pub session_id: String,
-    pub resume_token: String,
-    pub resumed: bool,
-    pub token_expires: Timestamp,
-}
-
-/// Why nobody was admitted.
-#[derive(Debug, Clone)]
-pub struct Refused {
-    pub why: Refusal,
-    /// A sentence for the person outside.
-    pub message: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    Unauthenticated,
-    TooManyConnections,
-    Overloaded,
-}
-
-impl Refusal {
-    fn close_code(self) -> CloseCode {
-        match self {
-            Refusal::Unauthenticated => CloseCode::Unauthenticated,
-            Refusal::TooManyConnections => CloseCode::TooManyConnections,
-            Refusal::Overloaded => CloseCode::Overloaded,
-        }
-    }
-
-    fn error_code(self) -> ErrorCode {
-        match self {
-            Refusal::Unauthenticated => ErrorCode::Unauthenticated,
-            Refusal::TooManyConnections => ErrorCode::Limit,
-            Refusal::Overloaded => ErrorCode::Unavailable,
-        }
-    }
 }
 
 /// Things the shell counts.
@@ -346,7 +298,7 @@ impl Session {
             Ok(admitted) => admitted,
             Err(refused) => {
                 self.phase = Phase::AwaitingHello { since: now };
-                self.refuse(&pending.ticket, Error::permanent(refused.why.error_code(), refused.message.clone()), now);
+                self.refuse(&pending.ticket, refused.error(), now);
                 self.close(refused.why.close_code(), &refused.message, now);
                 return;
             }

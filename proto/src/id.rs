@@ -1,7 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::limits::{CMID_BYTES_MAX, ROOM_ID_BYTES_MAX, USER_ID_BYTES_MAX};
+use crate::limits::{CMID_BYTES_MAX, DEVICE_ID_BYTES_MAX, ROOM_ID_BYTES_MAX, USER_ID_BYTES_MAX};
 
 /// A room's id: 1 to 64 bytes of `a-z 0-9 . _ -`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +14,10 @@ pub struct UserId(Arc<str>);
 /// A client's message id: 1 to 64 bytes without control characters, the same in every retry.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cmid(Arc<str>);
+
+/// A user's device as the token's `device` says it: 1 to 64 bytes of `a-z 0-9 . _ -`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceId(Arc<str>);
 
 /// Why a string is not an id; its display is a sentence for the person outside.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,11 +32,16 @@ pub enum InvalidId {
 
 impl RoomId {
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
         check("a room's id", text, ROOM_ID_BYTES_MAX)?;
-        if !text.bytes().all(allowed) {
-            return Err(InvalidId::Character { what: "a room's id", allowed: "a-z, 0-9, '.', '_' and '-'" });
-        }
+        plain("a room's id", text)?;
+        Ok(Self(text.into()))
+    }
+}
+
+impl DeviceId {
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        check("a device's id", text, DEVICE_ID_BYTES_MAX)?;
+        plain("a device's id", text)?;
         Ok(Self(text.into()))
     }
 }
@@ -59,6 +68,14 @@ fn check(what: &'static str, text: &str, max: usize) -> Result<(), InvalidId> {
         len if len > max => Err(InvalidId::TooLong { what, max, len }),
         _ => Ok(()),
     }
+}
+
+fn plain(what: &'static str, text: &str) -> Result<(), InvalidId> {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
+    if !text.bytes().all(allowed) {
+        return Err(InvalidId::Character { what, allowed: "a-z, 0-9, '.', '_' and '-'" });
+    }
+    Ok(())
 }
 
 fn no_control(what: &'static str, text: &str) -> Result<(), InvalidId> {
@@ -92,7 +109,7 @@ macro_rules! text_id {
         }
     )*};
 }
-text_id!(RoomId, UserId, Cmid);
+text_id!(RoomId, UserId, Cmid, DeviceId);
 
 #[cfg(test)]
 mod tests {
@@ -112,6 +129,14 @@ mod tests {
         assert!(Cmid::parse(&"x".repeat(64)).is_ok());
         assert!(Cmid::parse(&"x".repeat(65)).is_err());
         assert!(Cmid::parse("a\0b").is_err());
+    }
+
+    #[test]
+    fn a_device_id_at_its_limit_and_one_past() {
+        assert!(DeviceId::parse(&"d".repeat(64)).is_ok());
+        assert!(DeviceId::parse(&"d".repeat(65)).is_err());
+        assert!(DeviceId::parse("").is_err() && DeviceId::parse("My Phone").is_err());
+        assert!(DeviceId::parse("6fa459ea-ee8a-3ca4-894e-db77e160355e").is_ok());
     }
 
     #[test]

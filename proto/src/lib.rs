@@ -1,7 +1,8 @@
 //! The words of Veza: what a client may ask, what a server may say, and the limits of the wire.
 //!
 //! No I/O, no async, no clock. The schema is `proto/veza/v1/session.proto`; [`v1`] holds its types with
-//! their protobuf and canonical JSON encodings. `docs/PROTOCOL.md` describes the conversation.
+//! their protobuf and canonical JSON encodings. `docs/PROTOCOL.md` describes the conversation. [`gateway`] holds what
+//! the platform's backend says, `docs/GATEWAY.md`.
 
 mod close;
 mod encoded;
@@ -14,7 +15,7 @@ mod transport;
 
 pub use close::CloseCode;
 pub use encoded::{Encoded, Format};
-pub use id::{Cmid, InvalidId, RoomId, UserId};
+pub use id::{Cmid, DeviceId, InvalidId, RoomId, UserId};
 pub use lane::{DatagramKind, Lane, LaneByte};
 pub use transport::Transport;
 
@@ -23,6 +24,20 @@ pub use transport::Transport;
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/veza.v1.rs"));
     include!(concat!(env!("OUT_DIR"), "/veza.v1.serde.rs"));
+}
+
+/// What the platform's backend asks of the server, by gRPC.
+pub mod gateway {
+    /// The generated messages of package `veza.gateway.v1`; those of [`Event`](v1::Event) have canonical JSON. The
+    /// services are the server's: this crate has no I/O.
+    #[allow(clippy::all, clippy::restriction, unreachable_pub, reason = "generated code")]
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/veza.gateway.v1.rs"));
+        include!(concat!(env!("OUT_DIR"), "/veza.gateway.v1.serde.rs"));
+    }
+
+    /// The `domain` of every `google.rpc.ErrorInfo`.
+    pub const ERROR_DOMAIN: &str = "veza";
 }
 
 /// The schema as an encoded `FileDescriptorSet`, for reflection and for checks of compatibility.

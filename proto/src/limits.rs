@@ -69,6 +69,8 @@ pub const STATUS_BYTES_MAX: usize = 128;
 pub const CMID_BYTES_MAX: usize = 64;
 /// A user's id, bytes.
 pub const USER_ID_BYTES_MAX: usize = 128;
+/// A device's id, bytes.
+pub const DEVICE_ID_BYTES_MAX: usize = 64;
 /// A token, bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// The client's description of itself, bytes.

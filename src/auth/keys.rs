@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::sync::Arc;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
@@ -8,19 +9,19 @@ use jsonwebtoken::{DecodingKey, EncodingKey};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
 
+use super::jwk::{ED25519_PUBLIC_BYTES, P256_PUBLIC_BYTES, PublicKey};
 use super::{AuthError, key_file};
 use crate::config::{Secret, TokenAlgorithm, trim_line_end};
 
-/// The bytes of a raw Ed25519 public key, and of an uncompressed point on P-256.
-const ED25519_PUBLIC_BYTES: usize = 32;
-const P256_PUBLIC_BYTES: usize = 65;
 /// RFC 7518, section 3.2: a key is at least as long as the hash.
 const HS256_KEY_BYTES_MIN: usize = 32;
 
 /// A key that checks tokens and perhaps signs them; always of the configured algorithm.
 pub(super) struct Keys {
-    pub(super) decoding: DecodingKey,
+    pub(super) decoding: Arc<DecodingKey>,
     pub(super) encoding: Option<EncodingKey>,
+    /// As others may know it, with its name; a shared secret has none.
+    pub(super) public: Option<(PublicKey, String)>,
     /// To see whether a file has changed.
     bytes: Vec<u8>,
 }
@@ -59,8 +60,9 @@ impl Keys {
             return Err("HS256 needs at least 32 bytes");
         }
         Ok(Self {
-            decoding: DecodingKey::from_secret(secret),
+            decoding: DecodingKey::from_secret(secret).into(),
             encoding: Some(EncodingKey::from_secret(secret)),
+            public: None,
             bytes: secret.into(),
         })
     }
@@ -74,7 +76,9 @@ impl Keys {
         let der = PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|_| "is no private key in PKCS#8 PEM")?;
         let public = public_of(der.secret_pkcs8_der())?;
         let encoding = encoding(&pem).map_err(|_| "is no private key for AUTH_ALGORITHM")?;
-        Ok(Self { decoding: decoding(&public), encoding: Some(encoding), bytes: pem })
+        let public_key = PublicKey::from_bytes(&public).ok_or("is a key of another curve than AUTH_ALGORITHM's")?;
+        let (decoding, encoding) = (decoding(&public).into(), Some(encoding));
+        Ok(Self { decoding, encoding, public: Some(named(public_key)), bytes: pem })
     }
 
     fn public(
@@ -88,10 +92,15 @@ impl Keys {
             );
         }
         let decoding = decoding(&pem).map_err(|_| "is no PEM key for AUTH_ALGORITHM")?;
-        if decoding.try_get_as_bytes().map(<[u8]>::len) != Ok(length) {
-            return Err("is a key of another curve than AUTH_ALGORITHM's");
-        }
-        Ok(Self { decoding, encoding: None, bytes: pem })
+        let public = decoding.try_get_as_bytes().ok().filter(|bytes| bytes.len() == length);
+        let public = public.and_then(PublicKey::from_bytes);
+        let public = public.ok_or("is a key of another curve than AUTH_ALGORITHM's")?;
+        Ok(Self { decoding: decoding.into(), encoding: None, public: Some(named(public)), bytes: pem })
+    }
+
+    /// The name that our tokens give this key.
+    pub(super) fn kid(&self) -> Option<&str> {
+        self.public.as_ref().map(|(_, kid)| kid.as_str())
     }
 
     pub(super) fn is_same_as(&self, other: &Self) -> bool {
@@ -105,6 +114,11 @@ impl Keys {
         let line = STANDARD.encode(der.as_ref());
         format!("-----BEGIN PRIVATE KEY-----\n{line}\n-----END PRIVATE KEY-----\n").into_bytes()
     }
+}
+
+fn named(key: PublicKey) -> (PublicKey, String) {
+    let kid = key.kid();
+    (key, kid)
 }
 
 impl std::fmt::Debug for Keys {

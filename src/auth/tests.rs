@@ -16,7 +16,14 @@ const NOW_S: u64 = NOW / 1000;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 fn settings(algorithm: TokenAlgorithm) -> config::Auth {
-    config::Auth { algorithm, key_file: None, hs256_secret: None, issuer: "veza".into(), audience: "veza".into() }
+    config::Auth {
+        algorithm,
+        key_file: None,
+        hs256_secret: None,
+        jwks: None,
+        issuer: "veza".into(),
+        audience: "veza".into(),
+    }
 }
 
 fn hs256() -> Auth {
@@ -90,8 +97,17 @@ fn a_good_token_says_who() {
     let identity = hs256().verify(&token(&claims()), NOW).unwrap();
     assert_eq!(
         identity,
-        Identity { user: alice(), expires_ms: NOW + 60_000, token_id: Some("t1".into()), entitlements: Vec::new() }
+        Identity {
+            user: alice(),
+            device: None,
+            expires_ms: NOW + 60_000,
+            issued_ms: Some(NOW),
+            token_id: Some("t1".into()),
+            entitlements: Vec::new(),
+        }
     );
+    let phone = hs256().verify(&token(&claims_with("device", json!("phone-1"))), NOW).unwrap();
+    assert_eq!(phone.device, DeviceId::parse("phone-1").ok());
     assert!(hs256().verify(&token(&claims_with("aud", json!(["other", "veza"]))), NOW).is_ok());
     assert_eq!(hs256().verify(&token(&claims_without("jti")), NOW).unwrap().token_id, None);
 }
@@ -106,7 +122,16 @@ fn expiry_to_the_millisecond_with_a_minute_of_skew() {
     for long_ago in [json!(-1), json!(0), json!(-1e300)] {
         assert_eq!(auth.verify(&token(&claims_with("exp", long_ago)), NOW), Err(Rejected::Expired));
     }
-    assert_eq!(auth.verify(&token(&claims_with("exp", json!(1e300))), NOW).unwrap().expires_ms, u64::MAX);
+}
+
+#[test]
+fn the_life_of_a_token_at_its_limit_and_one_past() {
+    let year = NOW_S + 365 * 86_400 + 60;
+    assert!(hs256().verify(&token(&claims_with("exp", json!(year))), NOW).is_ok());
+    for too_long in [json!(year + 1), json!(1e300)] {
+        let rejected = hs256().verify(&token(&claims_with("exp", too_long)), NOW);
+        assert_eq!(rejected, Err(Rejected::Invalid("exp is more than 365 days away")));
+    }
 }
 
 #[test]
@@ -126,6 +151,7 @@ fn claims_that_are_missing_or_wrong() {
     }
     for (name, value, why) in [
         ("iss", json!("someone"), "wrong iss"),
+        ("sub", json!("service:gateway"), "sub is what a service is called"),
         ("aud", json!("someone"), "wrong aud"),
         ("aud", json!(["a", "b"]), "wrong aud"),
         ("sub", json!(""), "sub is no user's id"),
@@ -134,11 +160,15 @@ fn claims_that_are_missing_or_wrong() {
         ("sub", json!(7), "malformed"),
         ("exp", json!("soon"), "malformed"),
         ("jti", json!("t".repeat(129)), "jti is too long"),
+        ("device", json!(""), "device is no device's id"),
+        ("device", json!("d".repeat(65)), "device is no device's id"),
+        ("device", json!("my phone"), "device is no device's id"),
     ] {
         assert_eq!(auth.verify(&token(&claims_with(name, value.clone())), NOW), Err(Rejected::Invalid(why)), "{value}");
     }
     assert!(auth.verify(&token(&claims_with("sub", json!("u".repeat(128)))), NOW).is_ok());
     assert!(auth.verify(&token(&claims_with("jti", json!("t".repeat(128)))), NOW).is_ok());
+    assert!(auth.verify(&token(&claims_with("device", json!("d".repeat(64)))), NOW).is_ok());
 }
 
 #[test]
@@ -211,7 +241,7 @@ fn development_makes_a_key_once_and_issues_with_it() {
     let load = || Auth::load(&settings(TokenAlgorithm::EdDsa), Environment::Development, dir.path()).unwrap();
     let first = load();
     assert!(first.can_issue());
-    let token = first.issue(&alice(), &[], Duration::from_secs(3600), NOW).unwrap();
+    let token = first.issue(&Grant::to(alice()), Duration::from_secs(3600), NOW).unwrap().token;
     let identity = load().verify(&token, NOW).expect("the same key after a restart");
     assert_eq!((identity.user, identity.expires_ms), (alice(), NOW + 3_600_000));
     assert_ne!(identity.token_id, None);
@@ -231,7 +261,7 @@ fn production_makes_no_key() {
 
 #[test]
 fn lifetimes_at_their_limits_and_past_them() {
-    let issue = |ttl| hs256().issue(&alice(), &[], ttl, NOW);
+    let issue = |ttl| hs256().issue(&Grant::to(alice()), ttl, NOW);
     assert!(matches!(issue(Duration::from_millis(999)), Err(AuthError::Lifetime)));
     assert!(issue(Duration::from_secs(1)).is_ok());
     assert!(issue(Duration::from_secs(365 * 86_400)).is_ok());
@@ -252,10 +282,10 @@ fn a_public_key_checks_what_its_private_key_issued() {
     for (algorithm, (private, public)) in [(TokenAlgorithm::EdDsa, ed), (TokenAlgorithm::Es256, ec)] {
         let issuer = from_file(algorithm, &write_key(dir.path(), "private.pem", &private)).unwrap();
         let checker = from_file(algorithm, &write_key(dir.path(), "public.pem", &public)).unwrap();
-        let token = issuer.issue(&alice(), &[], Duration::from_secs(60), NOW).unwrap();
+        let token = issuer.issue(&Grant::to(alice()), Duration::from_secs(60), NOW).unwrap().token;
         assert_eq!(checker.verify(&token, NOW).unwrap().user, alice());
         assert!(!checker.can_issue());
-        let refused = checker.issue(&alice(), &[], Duration::from_secs(60), NOW);
+        let refused = checker.issue(&Grant::to(alice()), Duration::from_secs(60), NOW);
         assert!(matches!(refused, Err(AuthError::CannotIssue)));
     }
 }
@@ -300,7 +330,7 @@ fn a_replaced_key_is_taken_over_and_a_broken_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let path = write_key(dir.path(), "key.pem", &Keys::make_ed25519_pem());
     let auth = from_file(TokenAlgorithm::EdDsa, &path).unwrap();
-    let old = auth.issue(&alice(), &[], Duration::from_secs(60), NOW).unwrap();
+    let old = auth.issue(&Grant::to(alice()), Duration::from_secs(60), NOW).unwrap().token;
     assert!(!auth.reload().unwrap(), "nothing has changed");
 
     write_key(dir.path(), "key.pem", b"half a key");
@@ -310,32 +340,115 @@ fn a_replaced_key_is_taken_over_and_a_broken_one_is_not() {
     write_key(dir.path(), "key.pem", &Keys::make_ed25519_pem());
     assert!(auth.clone().reload().unwrap());
     assert!(auth.verify(&old, NOW).is_err());
-    let new = auth.issue(&alice(), &[], Duration::from_secs(60), NOW).unwrap();
+    let new = auth.issue(&Grant::to(alice()), Duration::from_secs(60), NOW).unwrap().token;
     assert!(auth.verify(&new, NOW).is_ok());
     assert!(!hs256().reload().unwrap(), "a secret of the environment has no file");
 }
 
 #[test]
-fn revoked_tokens_and_users_are_refused() {
+fn revoked_tokens_devices_and_users_are_refused() {
+    let revocation = |subject| Revocation { subject, revoked_ms: NOW + 500, drop_at_ms: NOW + 3_600_000 };
     let auth = hs256();
     let token = token(&claims());
     let identity = auth.verify(&token, NOW).unwrap();
-    auth.revoke_token("t1", identity.expires_ms, NOW).unwrap();
+    auth.revoke(&revocation(Subject::Token("t1".into())), NOW);
     assert_eq!(auth.verify(&token, NOW), Err(Rejected::Revoked));
     assert!(auth.is_revoked(&identity, NOW, NOW), "an open session learns of it");
 
-    let auth = hs256();
-    let before = auth.issue(&alice(), &[], Duration::from_secs(3600), NOW).unwrap();
-    auth.revoke_user(&alice(), NOW + 3_600_000, NOW + 500).unwrap();
-    let after = auth.issue(&alice(), &[], Duration::from_secs(3600), NOW + 1_000).unwrap();
-    assert_eq!(auth.verify(&before, NOW + 1_000), Err(Rejected::Revoked));
-    assert!(auth.verify(&after, NOW + 1_000).is_ok());
+    let phone = DeviceId::parse("phone").unwrap();
+    for subject in [Subject::User(alice()), Subject::Device(alice(), phone.clone())] {
+        let auth = hs256();
+        let grant = Grant { device: Some(phone.clone()), ..Grant::to(alice()) };
+        let issue = |at| auth.issue(&grant, Duration::from_secs(3600), at).unwrap().token;
+        let before = issue(NOW);
+        auth.revoke(&revocation(subject), NOW + 500);
+        let after = issue(NOW + 1_000);
+        assert_eq!(auth.verify(&before, NOW + 1_000), Err(Rejected::Revoked));
+        assert!(auth.verify(&after, NOW + 1_000).is_ok());
+    }
+}
+
+/// A set of public keys, as an issuer publishes it.
+fn key_set(issuers: &[&Auth]) -> String {
+    let keys = issuers.iter().flat_map(|issuer| issuer.public_keys()["keys"].as_array().unwrap().clone());
+    json!({ "keys": keys.collect::<Vec<_>>() }).to_string()
+}
+
+/// Somebody who issues tokens with a key of their own.
+fn issuer(dir: &Path, name: &str) -> Auth {
+    from_file(TokenAlgorithm::EdDsa, &write_key(dir, name, &Keys::make_ed25519_pem())).unwrap()
+}
+
+fn with_published(path: &Path, key_file: Option<PathBuf>) -> Auth {
+    let jwks = config::Jwks {
+        source: config::JwksSource::File(path.into()),
+        ca_file: None,
+        refresh_every: Duration::from_secs(300),
+    };
+    let config = config::Auth { key_file, jwks: Some(jwks), ..settings(TokenAlgorithm::EdDsa) };
+    Auth::load(&config, Environment::Production, Path::new("/nonexistent")).unwrap()
+}
+
+#[tokio::test]
+async fn published_keys_rotate_while_the_old_one_is_still_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (issuer(dir.path(), "first.pem"), issuer(dir.path(), "second.pem"));
+    let issue = |by: &Auth| by.issue(&Grant::to(alice()), Duration::from_secs(60), NOW).unwrap().token;
+    let path = dir.path().join("keys.json");
+    std::fs::write(&path, key_set(&[&first])).unwrap();
+    let checker = with_published(&path, None);
+    let mut now = Instant::now();
+    let look = async |at| checker.inner.published.as_ref().unwrap().look_again(at).await;
+    assert!(!checker.can_issue() && checker.may_learn_keys());
+    assert!(checker.verify(&issue(&first), NOW).is_ok());
+    assert_eq!(checker.verify(&issue(&second), NOW), Err(Rejected::UnknownKey));
+
+    // The second key is published beside the first, and found when a token names it.
+    std::fs::write(&path, key_set(&[&first, &second])).unwrap();
+    look(now).await;
+    assert!(checker.verify(&issue(&first), NOW).is_ok() && checker.verify(&issue(&second), NOW).is_ok());
+
+    // What is asked for at once again is not: unknown names cost one look in ten seconds.
+    std::fs::write(&path, key_set(&[&second])).unwrap();
+    look(now).await;
+    look(now + Duration::from_millis(9_999)).await;
+    assert!(checker.verify(&issue(&first), NOW).is_ok());
+    now += Duration::from_secs(10);
+    look(now).await;
+    assert_eq!(checker.verify(&issue(&first), NOW), Err(Rejected::UnknownKey), "withdrawn");
+
+    // What cannot be read changes nothing.
+    for broken in ["half a se", r#"{"keys":[]}"#] {
+        std::fs::write(&path, broken).unwrap();
+        now += Duration::from_secs(10);
+        look(now).await;
+        assert!(checker.verify(&issue(&second), NOW).is_ok());
+    }
 }
 
 #[test]
-fn what_is_said_outside_tells_no_detail() {
-    let rejected = Rejected::Invalid("wrong signature");
-    assert_eq!((rejected.sentence(), rejected.label()), ("the token is not valid", "invalid"));
-    assert_eq!(rejected.to_string(), "wrong signature");
-    assert!(!format!("{:?}", hs256()).contains(SECRET));
+fn our_own_key_goes_on_beside_published_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = issuer(dir.path(), "other.pem");
+    let path = dir.path().join("keys.json");
+    std::fs::write(&path, key_set(&[&other])).unwrap();
+    let own = write_key(dir.path(), "own.pem", &Keys::make_ed25519_pem());
+    let auth = with_published(&path, Some(own));
+    let issue = |by: &Auth| by.issue(&Grant::to(alice()), Duration::from_secs(60), NOW).unwrap().token;
+    assert!(auth.verify(&issue(&auth), NOW).is_ok() && auth.verify(&issue(&other), NOW).is_ok());
+    assert_eq!(auth.verify(&issue(&issuer(dir.path(), "third.pem")), NOW), Err(Rejected::UnknownKey));
+    assert_eq!(auth.public_keys()["keys"].as_array().unwrap().len(), 1, "only our own is ours to show");
+    assert_eq!(hs256().public_keys(), json!({ "keys": [] }), "a shared secret is not shown");
+}
+
+#[test]
+fn a_name_alone_does_not_make_a_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let (known, forger) = (issuer(dir.path(), "known.pem"), issuer(dir.path(), "forger.pem"));
+    let path = dir.path().join("keys.json");
+    let mut set: Value = serde_json::from_str(&key_set(&[&known])).unwrap();
+    set["keys"][0]["kid"] = forger.public_keys()["keys"][0]["kid"].clone();
+    std::fs::write(&path, set.to_string()).unwrap();
+    let forged = forger.issue(&Grant::to(alice()), Duration::from_secs(60), NOW).unwrap().token;
+    assert_eq!(with_published(&path, None).verify(&forged, NOW), Err(Rejected::Invalid("wrong signature")));
 }

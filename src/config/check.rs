@@ -49,6 +49,23 @@ pub(super) fn is_loopback_origin(origin: &str) -> bool {
     })
 }
 
+/// Somebody whom the server calls: by TLS, or on this machine.
+pub(super) fn called(text: &str) -> Result<Uri, String> {
+    const WANTED: &str = "allowed: https://host[:port]/…, or http:// to this machine (127.0.0.1, [::1], localhost)";
+    let url: Uri = text.parse().map_err(|_| WANTED.to_owned())?;
+    let authority = url.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+    if authority.contains('@') {
+        return Err("a user or password in the address would be seen in logs; leave it out".into());
+    }
+    host_and_port(authority)?;
+    match url.scheme_str() {
+        Some("https") => Ok(url),
+        Some("http") if is_loopback_origin(&format!("http://{authority}")) => Ok(url),
+        Some("http") => Err("other machines are called by https only".into()),
+        Some(_) | None => Err(WANTED.into()),
+    }
+}
+
 /// Where spans go, as the URL the exporter posts to.
 pub(super) fn otlp_endpoint(text: &str) -> Result<String, String> {
     const WANTED: &str = "write http://host:4318 (OTLP over HTTP) or http://host:14268/api/traces";

@@ -1,3 +1,5 @@
+mod trust;
+
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use super::reader::Reader;
 use super::source::{Origin, Source};
 use super::variables::{Effect, VARIABLES};
 use super::{
-    Auth, Config, Database, Environment, Limits, Loaded, Monitoring, Network, Performance, Redis, Secret, Tls,
+    Auth, Config, Database, Environment, Events, Limits, Loaded, Monitoring, Network, Performance, Redis, Secret, Tls,
     TlsFiles, TokenAlgorithm,
 };
 use crate::crash::CrashAt;
@@ -39,16 +41,19 @@ impl Reader<'_> {
         let version = self.checked("VERSION", name);
         let data_dir = self.path("VEZA_DATA_DIR").unwrap_or_else(|| "./data".into());
         let network = self.network(environment);
+        let gateway = self.gateway(environment);
         let tls = self.tls(environment);
         let auth = self.auth(environment);
+        let authz = self.authz(environment);
         let database = self.database(&data_dir);
         let redis = self.redis();
+        let events = self.events();
         let monitoring = self.monitoring();
         let performance = self.performance();
         let limits = self.limits();
         let crash_at = self.crash_at(environment);
-        if let (Some(network), Some(monitoring)) = (&network, &monitoring) {
-            self.ports_differ(network, monitoring);
+        if let (Some(network), Some(gateway), Some(monitoring)) = (&network, &gateway, &monitoring) {
+            self.ports_differ(network, gateway.port, monitoring);
         }
         Some(Config {
             log_filter: log_filter?,
@@ -57,15 +62,23 @@ impl Reader<'_> {
             version: version?,
             data_dir,
             network: network?,
+            gateway: gateway?,
             tls: tls?,
             auth: auth?,
+            authz: authz?,
             database: database?,
             redis: redis?,
+            events: events?,
             monitoring: monitoring?,
             performance: performance?,
             limits: limits?,
             crash_at: crash_at?,
         })
+    }
+
+    fn events(&mut self) -> Option<Events> {
+        let (retention_hours, rows_max) = (self.number("EVENTS_RETENTION_HOURS"), self.number("EVENTS_MAX"));
+        Some(Events { retention_hours: retention_hours?, rows_max: rows_max? })
     }
 
     fn crash_at(&mut self, environment: Option<Environment>) -> Option<Option<CrashAt>> {
@@ -106,7 +119,6 @@ impl Reader<'_> {
         let port = self.number("PORT");
         let webtransport_port = self.number_or("WEBTRANSPORT_PORT", u64::from(port.unwrap_or(0)));
         let ws_port = self.number("WS_PORT");
-        let grpc_port = self.number("GRPC_PORT");
         let allowed_origins = self.origins(environment);
         let public_url = self.public_url(environment);
         Some(Network {
@@ -114,7 +126,6 @@ impl Reader<'_> {
             port: port?,
             webtransport_port: webtransport_port?,
             ws_port: ws_port?,
-            grpc_port: grpc_port?,
             allowed_origins: allowed_origins?,
             public_url: public_url?,
         })
@@ -204,12 +215,14 @@ impl Reader<'_> {
         let key_file = self.path("AUTH_KEY_FILE");
         let key_file_is_good = self.key_is_safe("AUTH_KEY_FILE", environment);
         let hs256_secret = self.hs256_secret();
+        let jwks = self.jwks(algorithm);
         let issuer = self.checked("AUTH_ISSUER", short_text);
         let audience = self.checked("AUTH_AUDIENCE", short_text);
 
         let algorithm = algorithm?;
-        let hs256_secret = hs256_secret?;
-        if let Some(why) = keys_disagree(algorithm, key_file.is_some(), hs256_secret.is_some(), environment) {
+        let (hs256_secret, jwks) = (hs256_secret?, jwks?);
+        let own = (key_file.is_some(), hs256_secret.is_some());
+        if let Some(why) = keys_disagree(algorithm, own, jwks.is_some(), environment) {
             self.problem(why.0, None, why.1);
             return None;
         }
@@ -221,7 +234,7 @@ impl Reader<'_> {
             return None;
         }
         key_file_is_good.then_some(())?;
-        Some(Auth { algorithm, key_file, hs256_secret, issuer: issuer?, audience: audience? })
+        Some(Auth { algorithm, key_file, hs256_secret, jwks, issuer: issuer?, audience: audience? })
     }
 
     fn hs256_secret(&mut self) -> Option<Option<Secret>> {
@@ -358,8 +371,8 @@ impl Reader<'_> {
     }
 
     /// Two listeners cannot have the same TCP port. 0 is a different free port each time; UDP has its own numbers.
-    fn ports_differ(&mut self, network: &Network, monitoring: &Monitoring) {
-        let mut taken = vec![("PORT", network.port), ("WS_PORT", network.ws_port), ("GRPC_PORT", network.grpc_port)];
+    fn ports_differ(&mut self, network: &Network, grpc_port: u16, monitoring: &Monitoring) {
+        let mut taken = vec![("PORT", network.port), ("WS_PORT", network.ws_port), ("GRPC_PORT", grpc_port)];
         if monitoring.metrics {
             taken.push(("PROMETHEUS_PORT", monitoring.prometheus_port));
         }
@@ -414,8 +427,8 @@ pub(crate) fn trim_line_end(bytes: &[u8]) -> &[u8] {
 /// Which variable is wrong and why, when the keys given do not belong to the algorithm.
 fn keys_disagree(
     algorithm: TokenAlgorithm,
-    file: bool,
-    secret: bool,
+    (file, secret): (bool, bool),
+    others: bool,
     environment: Option<Environment>,
 ) -> Option<(&'static str, &'static str)> {
     let development = environment != Some(Environment::Production);
@@ -428,8 +441,9 @@ fn keys_disagree(
         | (TokenAlgorithm::Hs256, false, true)
         | (TokenAlgorithm::EdDsa | TokenAlgorithm::Es256, true, false) => None,
         (TokenAlgorithm::EdDsa, false, false) if development => None,
+        (TokenAlgorithm::EdDsa | TokenAlgorithm::Es256, false, false) if others => None,
         (TokenAlgorithm::EdDsa, false, false) => {
-            Some(("AUTH_KEY_FILE", "production needs the key that tokens are checked with"))
+            Some(("AUTH_KEY_FILE", "production needs the key that tokens are checked with, or AUTH_JWKS_URL or _FILE"))
         }
         (TokenAlgorithm::Es256, false, false) => Some(("AUTH_KEY_FILE", "AUTH_ALGORITHM=ES256 needs a P-256 key, PEM")),
         (TokenAlgorithm::Hs256, false, false) => {

@@ -45,7 +45,11 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn flag(&mut self, name: &'static str) -> Option<bool> {
-        let text = self.source.get(name).map_or_else(|| fixed_default(name), str::to_owned);
+        self.flag_or(name, fixed_default(name) == "true")
+    }
+
+    pub(super) fn flag_or(&mut self, name: &'static str, default: bool) -> Option<bool> {
+        let text = self.source.get(name).map_or_else(|| default.to_string(), str::to_owned);
         let value = match text.to_ascii_lowercase().as_str() {
             "true" | "1" => true,
             "false" | "0" => false,

@@ -74,6 +74,7 @@ pub fn variable(name: &str) -> &'static Variable {
 }
 
 const PORT: Kind = Kind::Number { min: 0, max: 65_535, unit: "" };
+const GUARD: Kind = Kind::Choice(&["off", "open", "closed"]);
 const CLUSTERS: Effect = Effect::Later("clusters");
 
 const fn number(
@@ -120,7 +121,45 @@ pub const VARIABLES: &[Variable] = &[
     fixed("PORT", PORT, "8080", "TCP: health, development page, certificate hashes. 0 takes a free port."),
     described("WEBTRANSPORT_PORT", PORT, "as `PORT`", "UDP: WebTransport, QUIC and HTTP/3."),
     fixed("WS_PORT", PORT, "8081", "TCP: the WebSocket fallback at `/ws`; TLS when certificate files are given."),
-    later(fixed("GRPC_PORT", PORT, "50051", "TCP: the gateway API."), Effect::Later("the gateway API")),
+    fixed(
+        "GRPC_HOST",
+        Kind::Text("an IP address"),
+        "127.0.0.1",
+        "The address the platform's API binds. It is for the platform's backend, never for browsers.",
+    ),
+    fixed("GRPC_PORT", PORT, "50051", "TCP: the API for the platform's backend. 0 takes a free port."),
+    described(
+        "GRPC_TLS_CERT_FILE",
+        Kind::Path,
+        "none: no TLS",
+        "The API's certificate chain, PEM. Reloaded when it changes.",
+    ),
+    described("GRPC_TLS_KEY_FILE", Kind::Path, "none", "Its private key, PEM."),
+    described(
+        "GRPC_TLS_CLIENT_CA_FILE",
+        Kind::Path,
+        "none: clients show no certificate",
+        "Who signs the certificates that services may show instead of a token, PEM. Reloaded when it changes.",
+    ),
+    described(
+        "GRPC_SERVICES_FILE",
+        Kind::Path,
+        "none",
+        "Which services may call the API, and what each may do; JSON, reloaded when it changes (docs/GATEWAY.md).",
+    ),
+    described(
+        "GRPC_TOKEN",
+        Kind::Secret("32 to 4096 bytes"),
+        "none; development makes one in the data directory",
+        "Instead of a file: the token of one service, `gateway`, that may do everything. Production opens the API only \
+         with a file or a token.",
+    ),
+    described(
+        "GRPC_REFLECTION",
+        Kind::Flag,
+        "true in development",
+        "Whether the API tells its schema to whoever asks (grpc.reflection).",
+    ),
     described(
         "VEZA_ALLOWED_ORIGINS",
         Kind::Text("exact origins, comma-separated, like https://veza.example,https://app.veza.example:8443"),
@@ -164,8 +203,70 @@ pub const VARIABLES: &[Variable] = &[
         "none",
         "The secret for HS256, instead of a file.",
     ),
+    described(
+        "AUTH_JWKS_FILE",
+        Kind::Path,
+        "none",
+        "A JWK set with keys of others that tokens are checked with too, by their `kid`. Looked at every 5 seconds.",
+    ),
+    described(
+        "AUTH_JWKS_URL",
+        Kind::Text("https://…, or http:// to this machine"),
+        "none",
+        "The same from an address, instead of a file. Asked on schedule, and when a token names a key that is not known, at \
+         most every 10 seconds; while it does not answer the last keys stay.",
+    ),
+    described("AUTH_JWKS_CA_FILE", Kind::Path, "the platform's authorities", "Who is believed there, PEM."),
+    number("AUTH_JWKS_REFRESH_SECONDS", (10, 86_400, "seconds"), "300", "The schedule of `AUTH_JWKS_URL`."),
     fixed("AUTH_ISSUER", Kind::Text("1 to 256 characters"), "veza", "The `iss` a token must have."),
     fixed("AUTH_AUDIENCE", Kind::Text("1 to 256 characters"), "veza", "The `aud` a token must have."),
+    described(
+        "AUTHZ_GRPC_URL",
+        Kind::Text("https://host[:port], or http:// to this machine"),
+        "none: nobody is asked",
+        "The platform's service `veza.gateway.v1.Authz`, which is asked before somebody connects, joins or publishes.",
+    ),
+    described(
+        "AUTHZ_TOKEN",
+        Kind::Secret("1 to 4096 visible ASCII characters"),
+        "none",
+        "What we show there: `authorization: Bearer …`.",
+    ),
+    described("AUTHZ_CA_FILE", Kind::Path, "the platform's authorities", "Who is believed there, PEM."),
+    described("AUTHZ_CERT_FILE", Kind::Path, "none", "The certificate that we show there, PEM."),
+    described(
+        "AUTHZ_KEY_FILE",
+        Kind::Path,
+        "none",
+        "Its private key, PEM; production refuses one that everybody may read.",
+    ),
+    number("AUTHZ_TIMEOUT_MS", (10, 10_000, "milliseconds"), "500", "How long an answer is waited for."),
+    number(
+        "AUTHZ_CACHE_SECONDS",
+        (0, 300, "seconds"),
+        "60",
+        "The longest an answer is kept for the same question; the answer itself says how long, 0 when it does not.",
+    ),
+    number("AUTHZ_CACHE_ENTRIES", (1, 1_000_000, "answers"), "10000", "Answers that are kept; the oldest go first."),
+    number(
+        "AUTHZ_CONCURRENCY",
+        (1, 10_000, "questions"),
+        "64",
+        "Questions that are out at a time; more wait, within their time.",
+    ),
+    fixed(
+        "AUTHZ_ON_CONNECT",
+        GUARD,
+        "closed",
+        "Whether it is asked before a session begins, and what holds without an answer.",
+    ),
+    fixed("AUTHZ_ON_JOIN", GUARD, "closed", "The same before somebody joins a room, or subscribes to it again."),
+    fixed(
+        "AUTHZ_ON_PUBLISH",
+        GUARD,
+        "open",
+        "The same before a message or an edit is stored: open, for what a room itself forbids stays forbidden.",
+    ),
     described(
         "DATABASE_URL",
         Kind::SecretUrl("sqlite://<file>, or postgresql://[user[:password]@]host[:port]/database"),
@@ -190,6 +291,18 @@ pub const VARIABLES: &[Variable] = &[
         "false",
         "For development: start although PostgreSQL's `synchronous_commit` or `fsync` is not `on`, so that a power cut \
          may take what was acknowledged.",
+    ),
+    number(
+        "EVENTS_RETENTION_HOURS",
+        (1, 8_760, "hours"),
+        "72",
+        "How long events are kept for consumers; one that is further behind is told that it missed some.",
+    ),
+    number(
+        "EVENTS_MAX",
+        (1_000, 1_000_000_000, "events"),
+        "10000000",
+        "Events that are kept; beyond it the oldest go, however young.",
     ),
     later(
         described(

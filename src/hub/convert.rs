@@ -4,9 +4,9 @@ use veza_engine::View;
 use veza_engine::ledger::Written;
 use veza_engine::room::{Appended, storage_full, unavailable};
 use veza_proto::RoomId;
-use veza_proto::v1::{Error, Message, RoomEvicted, Sanction};
+use veza_proto::v1::{Error, Message, RoomEvicted, Sanction, UnreadRoom};
 
-use crate::store::{self, Entry, StoreError, WriteError};
+use crate::store::{self, Entry, StoreError, UnreadRow, WriteError};
 
 /// An entry as it is now.
 pub(super) fn message(entry: Entry) -> Message {
@@ -18,6 +18,19 @@ pub(super) fn view(view: View) -> store::View {
         View::Everything => store::View::Everything,
         View::Timeline => store::View::Timeline,
         View::Thread(root) => store::View::Thread(root),
+    }
+}
+
+pub(super) fn unread(row: UnreadRow) -> UnreadRoom {
+    UnreadRoom {
+        room: String::from(&row.room),
+        title: row.title,
+        epoch: row.epoch,
+        head: row.head,
+        read_seq: row.read_seq,
+        unread: row.unread,
+        mentions: row.mentions,
+        last_message_ms: row.last_message_ms,
     }
 }
 

@@ -1,15 +1,16 @@
 //! Reads from the store, each behind the same question: is the asker a member, and may they see this.
 
-use veza_engine::ledger::{EntryRow, Kind, MemberRow, RoomRow, not_found};
+use veza_engine::ledger::{Actor, EntryRow, Kind, MemberRow, RoomRow, not_found};
 use veza_engine::{Anchor as Place, Answer, Ask, Page, SearchCursor, View};
 use veza_proto::limits as wire;
 use veza_proto::v1::{
     Action, AuditList, Error, ErrorCode, InviteList, MemberFilter, MemberList, PinList, ReactionList, Revision,
-    RevisionList, Role, RoomList, SearchResult, UnreadList, UnreadRoom, reply,
+    RevisionList, Role, RoomList, SearchResult, UnreadList, reply,
 };
 use veza_proto::{RoomId, UserId};
 
-use super::{Caller, Hub, convert};
+use super::asker::Asker;
+use super::{Hub, convert};
 use crate::store::{Anchor, Entry, Invites, Members, Rooms, Scope, Search, StoreError, Unread};
 
 type Looked = Result<Result<reply::Result, Error>, StoreError>;
@@ -35,10 +36,17 @@ pub(super) fn kind(ask: &Ask) -> &'static str {
 impl Hub {
     /// The answer to an ask that only reads.
     #[expect(clippy::wildcard_enum_match_arm, reason = "the hub sends only reads here")]
-    pub(super) async fn look_up(&self, caller: &Caller, ask: Ask) -> Result<Answer, StoreError> {
-        let me = &caller.user;
+    pub(super) async fn look_up(&self, asker: &Asker, ask: Ask) -> Result<Answer, StoreError> {
+        let me = &asker.actor;
         let looked = match ask {
-            Ask::Read { room, view, anchor, limit } => return self.page(me, room, view, anchor, limit).await,
+            Ask::Read { room, view, anchor, limit } => {
+                if asker.is_call()
+                    && let Err(error) = self.of_member(&room, me).await?
+                {
+                    return Ok(Answer::Refused(error));
+                }
+                return self.page(me.id(), room, view, anchor, limit).await;
+            }
             Ask::ListRooms { mine, after, limit } => self.list_rooms(me, mine, after.as_deref(), limit).await?,
             Ask::ListMembers { room, filter, after, limit } => {
                 self.list_members(me, &room, filter, after.as_ref(), limit).await?
@@ -51,10 +59,10 @@ impl Hub {
             Ask::ListUnread { after, limit } => self.list_unread(me, after.as_deref(), limit).await?,
             Ask::Search { room, query, author, before, cursor, limit } => {
                 let scope = match room {
-                    Some(room) => Scope::Room { room, before, viewer: me.clone() },
+                    Some(room) => Scope::Room { room, before, viewer: me.id().clone() },
                     None => {
                         let before = cursor.map(|SearchCursor { at_ms, room, seq }| (at_ms, room, seq));
-                        Scope::Mine { member: me.clone(), before }
+                        Scope::Mine { member: me.id().clone(), before }
                     }
                 };
                 self.search(me, Search { query, scope, author }, limit).await?
@@ -67,18 +75,19 @@ impl Hub {
         })
     }
 
-    /// The room, for a member; what is not there and what is not the asker's look the same.
-    async fn of_member(
+    /// The room, for a member or a service; what is not there and what is not the asker's look the same.
+    pub(super) async fn of_member(
         &self,
         room: &RoomId,
-        user: &UserId,
-    ) -> Result<Result<(RoomRow, MemberRow, Role), Error>, StoreError> {
-        Ok(match self.shared.store.membership(room, user).await? {
-            Some((row, Some(member))) => match member.role() {
-                Some(role) => Ok((row, member, role)),
+        actor: &Actor,
+    ) -> Result<Result<(RoomRow, Role), Error>, StoreError> {
+        Ok(match (self.shared.store.membership(room, actor.id()).await?, actor) {
+            (Some((row, _)), Actor::Service(_)) => Ok((row, Role::Owner)),
+            (Some((row, Some(member))), Actor::User(_)) => match member.role() {
+                Some(role) => Ok((row, role)),
                 None => Err(not_found()),
             },
-            Some((_, None)) | None => Err(not_found()),
+            (Some((_, None)) | None, _) => Err(not_found()),
         })
     }
 
@@ -109,8 +118,13 @@ impl Hub {
         })))
     }
 
-    async fn list_rooms(&self, me: &UserId, mine: bool, after: Option<&str>, limit: u32) -> Looked {
-        let which = if mine { Rooms::Mine } else { Rooms::Visible };
+    async fn list_rooms(&self, me: &Actor, mine: bool, after: Option<&str>, limit: u32) -> Looked {
+        let which = match me {
+            Actor::Service(_) => Rooms::All,
+            Actor::User(_) if mine => Rooms::Mine,
+            Actor::User(_) => Rooms::Visible,
+        };
+        let me = me.id();
         let mut rooms = self.shared.store.rooms(me, which, after, limit + 1).await?;
         let next = rest(&mut rooms, limit, |(row, _)| String::from(&row.id));
         let rooms = rooms.into_iter().map(|(row, member)| {
@@ -122,14 +136,14 @@ impl Hub {
 
     async fn list_members(
         &self,
-        me: &UserId,
+        me: &Actor,
         room: &RoomId,
         filter: MemberFilter,
         after: Option<&UserId>,
         limit: u32,
     ) -> Looked {
         let (row, role) = match self.of_member(room, me).await? {
-            Ok((row, _, role)) => (row, role),
+            Ok(found) => found,
             Err(error) => return Ok(Err(error)),
         };
         let moderates = role >= row.settings.at_least(Action::Moderate, row.kind);
@@ -145,32 +159,32 @@ impl Hub {
         let mut members = self.shared.store.members(room, which, after, limit + 1).await?;
         let next = rest(&mut members, limit, |(user, _)| String::from(user));
         let shown = |(user, member): (UserId, MemberRow)| {
-            if moderates || user == *me { member.to_wire(&user) } else { member.to_strangers(&user) }
+            if moderates || user == *me.id() { member.to_wire(&user) } else { member.to_strangers(&user) }
         };
         let members = members.into_iter().map(shown).collect();
         Ok(Ok(reply::Result::MemberList(MemberList { room: String::from(room), members, next })))
     }
 
     /// Of a room: all for its moderators, one's own for others.
-    async fn list_invites(&self, me: &UserId, room: Option<&RoomId>) -> Looked {
+    async fn list_invites(&self, me: &Actor, room: Option<&RoomId>) -> Looked {
         let all = match room {
             None => true,
             Some(room) => match self.of_member(room, me).await? {
-                Ok((row, _, role)) => role >= row.settings.at_least(Action::Moderate, row.kind),
+                Ok((row, role)) => role >= row.settings.at_least(Action::Moderate, row.kind),
                 Err(error) => return Ok(Err(error)),
             },
         };
-        let which = room.map_or(Invites::For(me), Invites::Of);
+        let which = room.map_or(Invites::For(me.id()), Invites::Of);
         let now_ms = self.shared.clock.now().as_millis();
         let invites = self.shared.store.invites(which, now_ms, wire::INVITES_LISTED_MAX).await?;
-        let shown = invites.iter().filter(|(_, row, _)| all || row.creator == *me);
+        let shown = invites.iter().filter(|(_, row, _)| all || row.creator == *me.id());
         let invites = shown.map(|(key, row, title)| row.to_wire(key, title)).collect();
         Ok(Ok(reply::Result::InviteList(InviteList { invites })))
     }
 
-    async fn list_audit(&self, me: &UserId, room: &RoomId, before: u64, limit: u32) -> Looked {
+    async fn list_audit(&self, me: &Actor, room: &RoomId, before: u64, limit: u32) -> Looked {
         match self.of_member(room, me).await? {
-            Ok((row, _, role)) if role < row.settings.at_least(Action::Moderate, row.kind) => {
+            Ok((row, role)) if role < row.settings.at_least(Action::Moderate, row.kind) => {
                 return Ok(Err(for_moderators()));
             }
             Ok(_) => {}
@@ -184,7 +198,7 @@ impl Hub {
         Ok(Ok(reply::Result::AuditList(AuditList { room: String::from(room), entries, next })))
     }
 
-    async fn list_revisions(&self, me: &UserId, room: &RoomId, seq: u64) -> Looked {
+    async fn list_revisions(&self, me: &Actor, room: &RoomId, seq: u64) -> Looked {
         let message = match self.message(me, room, seq).await? {
             Ok(message) => message,
             Err(error) => return Ok(Err(error)),
@@ -196,7 +210,7 @@ impl Hub {
         Ok(Ok(reply::Result::RevisionList(RevisionList { room: String::from(room), seq, revisions })))
     }
 
-    async fn list_reactions(&self, me: &UserId, room: &RoomId, seq: u64, emoji: &str) -> Looked {
+    async fn list_reactions(&self, me: &Actor, room: &RoomId, seq: u64, emoji: &str) -> Looked {
         let epoch = match self.message(me, room, seq).await? {
             Ok(message) => message.epoch,
             Err(error) => return Ok(Err(error)),
@@ -208,32 +222,23 @@ impl Hub {
         Ok(Ok(reply::Result::ReactionList(ReactionList { room: String::from(room), seq, emoji, users, total })))
     }
 
-    async fn list_pins(&self, me: &UserId, room: &RoomId, skip: u32) -> Looked {
+    async fn list_pins(&self, me: &Actor, room: &RoomId, skip: u32) -> Looked {
         if let Err(error) = self.of_member(room, me).await? {
             return Ok(Err(error));
         }
-        let pins = self.shared.store.pins(room, me).await?.into_iter().skip(skip as usize);
+        let pins = self.shared.store.pins(room, me.id()).await?.into_iter().skip(skip as usize);
         let messages = pins.map(convert::message).collect();
         Ok(Ok(reply::Result::PinList(PinList { room: String::from(room), messages, more: false })))
     }
 
-    async fn list_unread(&self, me: &UserId, after: Option<&str>, limit: u32) -> Looked {
-        let mut rooms = self.shared.store.unread(me, Unread::After(after), limit + 1).await?;
+    async fn list_unread(&self, me: &Actor, after: Option<&str>, limit: u32) -> Looked {
+        let mut rooms = self.shared.store.unread(me.id(), Unread::After(after), limit + 1).await?;
         let next = rest(&mut rooms, limit, |row| String::from(&row.room));
-        let rooms = rooms.into_iter().map(|row| UnreadRoom {
-            room: String::from(&row.room),
-            title: row.title,
-            epoch: row.epoch,
-            head: row.head,
-            read_seq: row.read_seq,
-            unread: row.unread,
-            mentions: row.mentions,
-            last_message_ms: row.last_message_ms,
-        });
+        let rooms = rooms.into_iter().map(convert::unread);
         Ok(Ok(reply::Result::UnreadList(UnreadList { rooms: rooms.collect(), next })))
     }
 
-    async fn search(&self, me: &UserId, search: Search, limit: u32) -> Looked {
+    async fn search(&self, me: &Actor, search: Search, limit: u32) -> Looked {
         if let Scope::Room { room, .. } = &search.scope
             && let Err(error) = self.of_member(room, me).await?
         {
@@ -254,9 +259,9 @@ impl Hub {
     }
 
     /// A message that is still there, for a member of its room.
-    async fn message(&self, me: &UserId, room: &RoomId, seq: u64) -> Result<Result<EntryRow, Error>, StoreError> {
+    async fn message(&self, me: &Actor, room: &RoomId, seq: u64) -> Result<Result<EntryRow, Error>, StoreError> {
         let row = match self.of_member(room, me).await? {
-            Ok((row, _, _)) => row,
+            Ok((row, _)) => row,
             Err(error) => return Ok(Err(error)),
         };
         let anchor = Anchor::After(seq.saturating_sub(1));

@@ -7,8 +7,9 @@ use super::mailbox::Letter;
 use super::*;
 use crate::bus::MemoryBus;
 use crate::store::{MemoryStore, Writer};
-use veza_engine::ledger::Content;
+use veza_engine::ledger::{Actor, Content, OnceKey};
 use veza_proto::Cmid;
+use veza_proto::v1::Sanction;
 
 struct Nodes {
     store: Arc<dyn Store>,
@@ -27,7 +28,15 @@ impl Nodes {
         self.tasks.spawn("writer", writer.run(self.tasks.token()));
         let bus: Arc<dyn Bus> = self.bus.clone();
         let rate = UserRate { per_second: 1_000, burst: 1_000 };
-        Hub::start(Arc::clone(&self.store), handle, bus, 2, rate, Clock::start(), &self.tasks)
+        Hub::start(
+            Arc::clone(&self.store),
+            handle,
+            bus,
+            2,
+            Guards { rate, authz: Authz::default() },
+            Clock::start(),
+            &self.tasks,
+        )
     }
 
     fn caller(&mut self, user: &str) -> Caller {
@@ -97,6 +106,61 @@ async fn what_one_node_commits_reaches_the_other_in_sequence() {
     }
 }
 
+fn service() -> Call {
+    Call { actor: Actor::service("gateway"), once: None }
+}
+
+#[tokio::test]
+async fn what_calls_and_sessions_say_reaches_every_node_in_sequence() {
+    let mut nodes = Nodes::new();
+    let (one, two) = (nodes.hub(), nodes.hub());
+    let (alice, bob) = (nodes.caller("alice"), nodes.caller("bob"));
+    one.ensure_room(lobby(), "Lobby").await.unwrap();
+    joined(&one, &alice).await;
+    joined(&two, &bob).await;
+    for n in 0..50 {
+        publish(&one, &alice, &format!("a{n}"));
+        let cmid = Cmid::parse(&format!("s{n}")).unwrap();
+        let said = two.call(service(), Ask::Append { room: lobby(), cmid, content: Content::text("news") }).await;
+        assert!(matches!(&said, Answer::Published(published) if !published.duplicate), "{said:?}");
+    }
+    for caller in [&alice, &bob] {
+        for seq in 1..=100 {
+            assert_eq!(delivered(caller).await, seq, "{}", caller.user);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_kick_by_a_call_puts_out_sessions_of_every_node_once() {
+    let mut nodes = Nodes::new();
+    let (one, two) = (nodes.hub(), nodes.hub());
+    let (alice, bob) = (nodes.caller("bob"), nodes.caller("bob"));
+    one.ensure_room(lobby(), "Lobby").await.unwrap();
+    joined(&one, &alice).await;
+    joined(&two, &bob).await;
+    let kick = || {
+        let once = Some(OnceKey { service: "gateway".into(), key: "k".into(), digest: 1 });
+        let (actor, user) = (service().actor, UserId::parse("bob").unwrap());
+        let (room, sanction, reason) = (lobby(), Sanction::Kick, "spam".to_owned());
+        let write = Write::Moderate { room, actor, user, sanction, reason, seconds: 0, at_ms: 1 };
+        one.call(Call { once, ..service() }, Ask::Write(Box::new(write)))
+    };
+    assert!(matches!(kick().await, Answer::Reply(_)));
+    let evicted = async |caller: &Caller| {
+        loop {
+            if let Letter::Evicted(room, _) = letter(caller).await {
+                return room;
+            }
+        }
+    };
+    assert_eq!((evicted(&alice).await, evicted(&bob).await), (lobby(), lobby()));
+    joined(&two, &bob).await;
+    assert!(matches!(kick().await, Answer::Reply(_)));
+    publish(&two, &bob, "b1");
+    assert!(matches!(answer(&bob).await, Answer::Published(_)), "the key was used before: he stays");
+}
+
 #[tokio::test]
 async fn a_session_that_ends_while_it_joins_leaves_nothing_behind() {
     let mut nodes = Nodes::new();
@@ -135,13 +199,13 @@ async fn a_room_that_others_moved_on_is_told_at_its_real_end() {
     // Another node commits, and its announcements are lost.
     let append = |n: u64| Write::Append {
         room: lobby(),
-        author: UserId::parse("zoe").unwrap(),
+        author: UserId::parse("zoe").unwrap().into(),
         cmid: Cmid::parse(&format!("z{n}")).unwrap(),
         content: Content::text("elsewhere"),
         at_ms: n,
     };
     let (user, entitlements) = (UserId::parse("zoe").unwrap(), Vec::new());
-    let join = Write::Join { room: lobby(), user, invite: None, entitlements, at_ms: 1 };
+    let join = Write::Join { room: lobby(), user, invite: None, entitlements, admitted_by: None, at_ms: 1 };
     nodes.store.commit(&[join, append(1), append(2)]).await.unwrap();
     let bob = nodes.caller("bob");
     assert_eq!(joined(&hub, &bob).await.room.head, 2);

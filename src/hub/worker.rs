@@ -24,7 +24,7 @@ use crate::crash;
 use crate::store::{Anchor, Busy, QUEUED_WRITES_MAX, Store, StoreError, View, WriterHandle};
 use crate::tasks::Tasks;
 use crate::telemetry::metrics as declared;
-pub(super) use input::{Command, WorkerHandle};
+pub(super) use input::{Command, Here, WorkerHandle};
 use input::{Done, Publishing};
 
 /// Commands that may wait for one worker; past it a publish is answered `unavailable`.
@@ -84,6 +84,7 @@ pub(super) fn start(
         fanout: declared::publish_fanout_seconds(),
         typing: declared::typing_total(),
     };
+    let results_handle = results.clone();
     let worker = Worker {
         node,
         rooms: HashMap::new(),
@@ -97,7 +98,7 @@ pub(super) fn start(
         meters,
     };
     tasks.spawn("hub-worker", worker.run(command_queue, surely_queue, result_queue));
-    WorkerHandle { commands, surely, tasks: tasks.clone() }
+    WorkerHandle { commands, surely, results: results_handle, tasks: tasks.clone() }
 }
 
 impl Worker {
@@ -193,6 +194,13 @@ impl Worker {
                     self.keep_serving(&room);
                 }
             }
+            Command::Here { room, user, reply } => {
+                let here = self.rooms.get(&room).map_or_else(Here::default, |slot| Here {
+                    present: u32::try_from(slot.room.users().count()).unwrap_or(u32::MAX),
+                    user: user.is_some_and(|user| slot.room.users().any(|here| *here == user)),
+                });
+                let _gone = reply.send(here);
+            }
             Command::Announced { room, message } => {
                 self.tell(&room, |room| room.handle_committed(message));
             }
@@ -285,6 +293,17 @@ impl Worker {
                     self.doubt(&room);
                 }
             }
+            Done::Stored { room, message } => {
+                announce(self.node, self.bus.as_ref(), message.clone());
+                let author = UserId::parse(&message.author).ok().filter(|_| message.change.is_none());
+                let seq = message.seq;
+                self.tell(&room, |room| {
+                    room.handle_committed(message);
+                    if let Some(author) = author {
+                        room.handle_marked(&author, seq, seq, now);
+                    }
+                });
+            }
             Done::Fetched { room, messages } => {
                 if let Some(slot) = self.rooms.get_mut(&room) {
                     slot.room.handle_fetched(messages, now);
@@ -369,6 +388,7 @@ impl Worker {
                 Output::Append { session, ticket, author, cmid, content } => {
                     let Some(origin) = origin else { unreachable!("only a publish appends") };
                     let at_ms = self.clock.now().as_millis();
+                    let author = author.into();
                     let write = Write::Append { room: id.clone(), author, cmid: cmid.clone(), content, at_ms };
                     let publish = Box::new(Publishing {
                         room: id.clone(),

@@ -9,31 +9,37 @@ use veza_engine::room::{Ended, unavailable};
 use veza_engine::{Answer, Ticket};
 use veza_proto::v1::{
     DirectOpened, Error, ErrorCode, InviteCreated, InviteRevoked, Marked, MemberUpdated, RoomCreated, RoomEvicted,
-    RoomUpdated, Sanction, reply,
+    RoomJoined, RoomUpdated, Sanction, reply,
 };
 use veza_proto::{RoomId, UserId};
 
+use super::asker::Asker;
 use super::worker::Command;
 use super::{Caller, Hub, convert, direct};
 use crate::bus::{Announced, Announcement};
 use crate::store::{Busy, StoreError, Unread, WriteError};
 
 impl Hub {
-    /// A write as the session made it.
-    pub(super) fn write_as_asked(&self, caller: &Caller, ticket: Ticket, write: Write) {
+    /// A write as it was asked for.
+    pub(super) fn write_as_asked(&self, asker: Asker, write: Write) {
         let sanction = if let Write::Moderate { sanction, .. } = &write { *sanction } else { Sanction::Unspecified };
-        let (asked, hub) = (Asked::of(&write), self.clone());
-        let (asker, asking) = (caller.clone(), ticket.clone());
-        self.write(caller, ticket, write, move |written| {
-            hub.spread(&written, sanction);
+        let (asked, hub, answering) = (Asked::of(&write), self.clone(), asker.clone());
+        self.write(asker, write, move |written| {
+            let written = if let Written::Repeated(written) = written {
+                *written
+            } else {
+                hub.spread(&written, &asked, sanction);
+                written
+            };
             match (asked, written) {
                 (Asked::Create, Written::RoomExists(_)) => {
                     let message = "there is a room with this id";
                     Some(Answer::Refused(Error::permanent(ErrorCode::AlreadyExists, message)))
                 }
-                (Asked::Other(room), written) => Some(answer(&room, written)),
+                (Asked::Member(room, user), written) => Some(answer(&room, &user, written)),
+                (Asked::Invite(room), written) => Some(answer(&room, answering.id(), written)),
                 (asked, Written::Room { room, .. } | Written::RoomExists(room)) => {
-                    hub.answer_with_room(&asker, asking, asked, room.id);
+                    hub.answer_with_room(answering, asked, room.id);
                     None
                 }
                 (_, written) => unreachable!("{written:?} answers another write"),
@@ -42,85 +48,84 @@ impl Hub {
     }
 
     /// The room as it is now, with what the asker is to it.
-    fn answer_with_room(&self, caller: &Caller, ticket: Ticket, asked: Asked, room: RoomId) {
-        self.read(caller, ticket, "room", move |hub, caller, _| async move {
-            let Some((row, member)) = hub.shared.store.membership(&room, &caller.user).await? else {
+    fn answer_with_room(&self, asker: Asker, asked: Asked, room: RoomId) {
+        self.read(asker, "room", move |hub, asker| async move {
+            let Some((row, member)) = hub.shared.store.membership(&room, asker.id()).await? else {
                 return Ok(Some(Answer::Refused(not_found())));
             };
             let member = member.filter(|member| member.joined.is_some());
-            let room = Some(row.to_wire(member.map(|member| member.to_wire(&caller.user))));
+            let room = Some(row.to_wire(member.map(|member| member.to_wire(asker.id()))));
             Ok(Some(Answer::Reply(Box::new(match asked {
                 Asked::Create => reply::Result::RoomCreated(RoomCreated { room }),
                 Asked::Direct => reply::Result::DirectOpened(DirectOpened { room }),
-                Asked::Update | Asked::Other(_) => reply::Result::RoomUpdated(RoomUpdated { room }),
+                Asked::Update | Asked::Member(..) | Asked::Invite(_) => {
+                    reply::Result::RoomUpdated(RoomUpdated { room })
+                }
             }))))
         });
     }
 
-    pub(super) fn open_direct(&self, caller: &Caller, ticket: Ticket, other: UserId) {
-        let (opener, at_ms) = (caller.user.clone(), self.shared.clock.now().as_millis());
+    pub(super) fn open_direct(&self, asker: Asker, other: UserId) {
+        let (opener, at_ms) = (asker.id().clone(), self.shared.clock.now().as_millis());
         let room = direct::room_of(&opener, &other);
-        self.write_as_asked(caller, ticket, Write::OpenDirect { room, opener, other, at_ms });
+        self.write_as_asked(asker, Write::OpenDirect { room, opener, other, at_ms });
     }
 
-    pub(super) fn invite(
-        &self,
-        caller: &Caller,
-        ticket: Ticket,
-        room: RoomId,
-        user: Option<UserId>,
-        uses_max: u32,
-        seconds: u64,
-    ) {
+    pub(super) fn invite(&self, asker: Asker, room: RoomId, user: Option<UserId>, uses_max: u32, seconds: u64) {
         let key = match user {
             Some(user) => InviteKey::User(room.clone(), user),
             None => InviteKey::Code(URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>())),
         };
-        let (actor, at_ms) = (caller.user.clone(), self.shared.clock.now().as_millis());
+        let (actor, at_ms) = (asker.actor.clone(), self.shared.clock.now().as_millis());
         let expires_ms = at_ms.saturating_add(seconds.saturating_mul(1_000));
-        self.write_as_asked(caller, ticket, Write::Invite { room, actor, key, uses_max, expires_ms, at_ms });
+        self.write_as_asked(asker, Write::Invite { room, actor, key, uses_max, expires_ms, at_ms });
     }
 
     /// Membership first, durably; then the subscription.
     pub(super) fn join(&self, caller: &Caller, ticket: Ticket, room: RoomId, invite: Option<String>) {
         let (user, entitlements) = (caller.user.clone(), caller.entitlements.to_vec());
         let at_ms = self.shared.clock.now().as_millis();
-        let write = Write::Join { room, user, invite, entitlements, at_ms };
-        let (hub, subscriber, subscription) = (self.clone(), caller.clone(), ticket.clone());
-        self.write(caller, ticket, write, move |written| {
+        let write = Write::Join { room, user, invite, entitlements, admitted_by: None, at_ms };
+        let (hub, subscriber) = (self.clone(), caller.clone());
+        self.write(caller.asker(&ticket), write, move |written| {
             let Written::Joined { room, member } = written else { unreachable!("{written:?} answers no join") };
-            hub.subscribe(subscriber, subscription, room, member);
+            hub.subscribe(subscriber, ticket, room, member);
             None
         });
     }
 
     /// The user's other sessions are out of the room as well.
     pub(super) fn leave(&self, caller: &Caller, ticket: Ticket, room: RoomId) {
-        let user = caller.user.clone();
-        let write = Write::Leave { room, user: user.clone() };
-        let (hub, leaver, leaving) = (self.clone(), caller.clone(), ticket.clone());
-        self.write(caller, ticket, write, move |written| {
+        let (user, at_ms) = (caller.user.clone(), self.shared.clock.now().as_millis());
+        let write = Write::Leave { room, user: user.clone(), ended_by: None, at_ms };
+        let (hub, leaver) = (self.clone(), caller.clone());
+        self.write(caller.asker(&ticket), write, move |written| {
             let Written::Left { room: row } = written else { unreachable!("{written:?} answers no leave") };
             let (room, session) = (row.id.clone(), leaver.session);
-            let answer = Some((Arc::clone(&leaver.mailbox), leaving, Answer::Left));
+            let answer = Some((Arc::clone(&leaver.mailbox), ticket, Answer::Left));
             hub.worker(&room).send_surely(Command::Unsubscribe { room: room.clone(), session, answer });
-            hub.end(&row, Ended { user, evicted: RoomEvicted::default(), revision: row.revision });
-            hub.changed(row, Vec::new());
+            hub.left(&row, user);
             None
         });
     }
 
-    pub(super) fn mark(&self, caller: &Caller, ticket: Ticket, room: RoomId, delivered_seq: u64, read_seq: u64) {
-        let write = Write::Mark { room: room.clone(), user: caller.user.clone(), delivered_seq, read_seq };
-        let (hub, marker, marking) = (self.clone(), caller.clone(), ticket.clone());
-        self.write(caller, ticket, write, move |written| {
+    /// A membership has ended without a sanction.
+    fn left(&self, row: &RoomRow, user: UserId) {
+        self.end(row, Ended { user, evicted: RoomEvicted::default(), revision: row.revision });
+        self.changed(row.clone(), Vec::new());
+    }
+
+    pub(super) fn mark(&self, asker: Asker, room: RoomId, delivered_seq: u64, read_seq: u64) {
+        let user = asker.id().clone();
+        let write = Write::Mark { room: room.clone(), user: user.clone(), delivered_seq, read_seq };
+        let (hub, marker) = (self.clone(), asker.clone());
+        self.write(asker, write, move |written| {
             let Written::Marked { member } = written else { unreachable!("{written:?} answers no mark") };
             let (delivered_seq, read_seq) = (member.delivered_seq, member.read_seq);
-            let user = marker.user.clone();
             let marked = Command::Marked { room: room.clone(), user, delivered_seq, read_seq };
             hub.worker(&room).send_surely(marked);
-            hub.read(&marker, marking, "unread", move |hub, caller, _| async move {
-                let left = hub.shared.store.unread(&caller.user, Unread::In(&room), 1).await?;
+            hub.read(marker, "unread", move |hub, marker| async move {
+                let left = hub.shared.store.unread(marker.id(), Unread::In(&room), 1).await?;
                 let left = left.first();
                 Ok(Some(Answer::Reply(Box::new(reply::Result::Marked(Marked {
                     room: String::from(&room),
@@ -135,8 +140,14 @@ impl Hub {
     }
 
     /// Tells the room's subscribers, here and elsewhere, what a write changed.
-    fn spread(&self, written: &Written, sanction: Sanction) {
+    fn spread(&self, written: &Written, asked: &Asked, sanction: Sanction) {
         match written {
+            Written::Joined { room, .. } => self.changed(room.clone(), Vec::new()),
+            Written::Left { room } => {
+                if let Asked::Member(_, user) = asked {
+                    self.left(room, user.clone());
+                }
+            }
             Written::Room { room, notes } if !notes.is_empty() => {
                 self.changed(room.clone(), notes.iter().map(|note| note.to_live()).collect());
             }
@@ -150,14 +161,13 @@ impl Hub {
             }
             Written::Room { .. }
             | Written::RoomExists(_)
-            | Written::Joined { .. }
-            | Written::Left { .. }
             | Written::Invited(..)
             | Written::InviteRevoked
             | Written::Appended(_)
             | Written::Duplicate { .. }
             | Written::Marked { .. }
             | Written::Expired { .. }
+            | Written::Repeated(_)
             | Written::Refused(_) => {}
         }
     }
@@ -179,22 +189,16 @@ impl Hub {
     }
 
     /// Nobody knows whether a write of this room happened: every node that has it looks.
-    fn doubt(&self, room: RoomId) {
+    pub(super) fn doubt(&self, room: RoomId) {
         let event = Announced::Doubt { room: room.clone() };
         self.shared.bus.publish(Announcement { node: self.shared.node, event });
         self.worker(&room).send_surely(Command::Doubt { room: room.clone() });
     }
 
     /// Hands a write to the writer; `answer` turns what was written into the answer, or takes care of it itself.
-    fn write(
-        &self,
-        caller: &Caller,
-        ticket: Ticket,
-        write: Write,
-        answer: impl FnOnce(Written) -> Option<Answer> + Send + 'static,
-    ) {
-        let (mailbox, reply_ticket) = (Arc::clone(&caller.mailbox), ticket.clone());
-        let (hub, room) = (self.clone(), write.room().clone());
+    fn write(&self, asker: Asker, write: Write, answer: impl FnOnce(Written) -> Option<Answer> + Send + 'static) {
+        let (hub, room, answering) = (self.clone(), write.room().clone(), asker.clone());
+        let write = asker.keyed(write, self.shared.clock.now().as_millis());
         let reply = move |written: Result<Written, WriteError>| {
             let answered = match written {
                 Ok(Written::Refused(refusal)) => Some(Answer::Refused(refusal.to_error())),
@@ -207,11 +211,11 @@ impl Hub {
                 }
             };
             if let Some(answered) = answered {
-                mailbox.answer(reply_ticket, answered);
+                answering.answer(answered);
             }
         };
         if let Err(Busy) = self.shared.writer.try_submit(write, Box::new(reply)) {
-            caller.mailbox.answer(ticket, Answer::Refused(unavailable()));
+            asker.answer(Answer::Refused(unavailable()));
         }
     }
 }
@@ -221,7 +225,9 @@ enum Asked {
     Create,
     Direct,
     Update,
-    Other(RoomId),
+    /// Something about this member of a room.
+    Member(RoomId, UserId),
+    Invite(RoomId),
 }
 
 impl Asked {
@@ -230,24 +236,28 @@ impl Asked {
             Write::CreateRoom { .. } => Asked::Create,
             Write::OpenDirect { .. } => Asked::Direct,
             Write::UpdateRoom { .. } => Asked::Update,
-            Write::Join { .. }
-            | Write::Leave { .. }
-            | Write::SetRole { .. }
-            | Write::Moderate { .. }
-            | Write::Invite { .. }
-            | Write::RevokeInvite { .. }
-            | Write::Append { .. }
-            | Write::Mark { .. }
-            | Write::Expire { .. } => Asked::Other(write.room().clone()),
+            Write::Join { room, user, .. }
+            | Write::Leave { room, user, .. }
+            | Write::SetRole { room, user, .. }
+            | Write::Moderate { room, user, .. } => Asked::Member(room.clone(), user.clone()),
+            Write::Invite { room, .. } | Write::RevokeInvite { room, .. } => Asked::Invite(room.clone()),
+            Write::Append { .. } | Write::Mark { .. } | Write::Expire { .. } | Write::Once { .. } => {
+                unreachable!("{write:?} is taken another way")
+            }
         }
     }
 }
 
 /// The answer to what was done to members and invitations.
 #[expect(clippy::wildcard_enum_match_arm, reason = "other writes have answers of their own")]
-fn answer(room: &RoomId, written: Written) -> Answer {
+fn answer(room: &RoomId, user: &UserId, written: Written) -> Answer {
     let room = String::from(room);
     let result = match written {
+        Written::Joined { room, member } => {
+            let room = Some(room.to_wire(Some(member.to_wire(user))));
+            reply::Result::RoomJoined(RoomJoined { room, ..RoomJoined::default() })
+        }
+        Written::Left { .. } => return Answer::Left,
         Written::Member { user, member, .. } => {
             reply::Result::MemberUpdated(MemberUpdated { room, member: Some(member.to_wire(&user)) })
         }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use veza_engine::SessionKey;
 use veza_proto::{CloseCode, UserId};
 
+use crate::auth::Identity;
 use crate::hub::mailbox::{Mailbox, Order};
+use crate::store::records::Subject;
 
 /// A session's id, which survives reconnects.
 pub type SessionId = [u8; 16];
@@ -25,14 +27,34 @@ pub struct Registry {
 struct State {
     sessions: HashMap<SessionKey, Entry>,
     by_id: HashMap<SessionId, SessionKey>,
-    per_user: HashMap<UserId, usize>,
+    of_user: HashMap<UserId, Vec<SessionKey>>,
 }
 
 #[derive(Debug)]
 struct Entry {
     id: SessionId,
-    user: UserId,
+    holder: Holder,
     mailbox: Arc<Mailbox>,
+}
+
+/// Who has a session, and by which token.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    pub identity: Identity,
+    /// When the token was checked.
+    pub verified_ms: u64,
+    /// When the session was welcomed on this link.
+    pub since_ms: u64,
+    pub transport: &'static str,
+    /// What the client says of itself.
+    pub client: Arc<str>,
+}
+
+/// A session as others may know it.
+#[derive(Debug, Clone)]
+pub struct Seat {
+    pub id: SessionId,
+    pub holder: Holder,
 }
 
 /// The user has as many connections as allowed.
@@ -67,7 +89,7 @@ impl Registry {
         self: &Arc<Self>,
         key: SessionKey,
         id: SessionId,
-        user: &UserId,
+        holder: Holder,
         mailbox: &Arc<Mailbox>,
     ) -> Result<Place, TooMany> {
         let mut state = self.lock();
@@ -77,15 +99,23 @@ impl Registry {
             let reason = "this session goes on over another link".to_owned();
             entry.mailbox.order(Order::Close { code: CloseCode::Superseded, reason });
         }
-        let count = state.per_user.entry(user.clone()).or_insert(0);
-        if *count >= self.per_user_max {
+        let user = holder.identity.user.clone();
+        if state.of_user.get(&user).is_some_and(|theirs| theirs.len() >= self.per_user_max) {
             return Err(TooMany { max: self.per_user_max });
         }
-        *count += 1;
+        state.of_user.entry(user).or_default().push(key);
         state.by_id.insert(id, key);
-        state.sessions.insert(key, Entry { id, user: user.clone(), mailbox: Arc::clone(mailbox) });
+        state.sessions.insert(key, Entry { id, holder, mailbox: Arc::clone(mailbox) });
         drop(state);
         Ok(Place { key, registry: Arc::clone(self) })
+    }
+
+    /// A user's sessions on this node.
+    pub fn of_user(&self, user: &UserId) -> Vec<Seat> {
+        let state = self.lock();
+        let keys = state.of_user.get(user).map(Vec::as_slice).unwrap_or_default();
+        let entries = keys.iter().filter_map(|key| state.sessions.get(key));
+        entries.map(|entry| Seat { id: entry.id, holder: entry.holder.clone() }).collect()
     }
 
     pub fn len(&self) -> usize {
@@ -123,11 +153,25 @@ impl Registry {
         entries.len()
     }
 
-    /// Closes every session of a user: how many there were.
-    pub fn close_user(&self, user: &UserId, code: CloseCode, reason: &str) -> usize {
+    /// Closes the sessions that a revocation of this subject ends, as `ended` judges them: how many there were. A user's are
+    /// found by their name; one token's by looking at everybody.
+    pub fn close_revoked(&self, subject: &Subject, ended: impl Fn(&Holder) -> bool) -> usize {
         let state = self.lock();
-        let theirs = state.sessions.values().filter(|entry| entry.user == *user);
-        theirs.map(|entry| entry.mailbox.order(Order::Close { code, reason: reason.to_owned() })).count()
+        let close = |entry: &Entry| {
+            let over = ended(&entry.holder);
+            if over {
+                let reason = "access was revoked".to_owned();
+                entry.mailbox.order(Order::Close { code: CloseCode::Revoked, reason });
+            }
+            usize::from(over)
+        };
+        match subject {
+            Subject::Token(_) => state.sessions.values().map(close).sum(),
+            Subject::Device(user, _) | Subject::User(user) => {
+                let keys = state.of_user.get(user).map(Vec::as_slice).unwrap_or_default();
+                keys.iter().filter_map(|key| state.sessions.get(key)).map(close).sum()
+            }
+        }
     }
 
     /// Every statement leaves the maps whole, so a panic elsewhere harms nothing behind the lock.
@@ -142,13 +186,23 @@ impl State {
         if self.by_id.get(&entry.id) == Some(&key) {
             self.by_id.remove(&entry.id);
         }
-        if let Some(count) = self.per_user.get_mut(&entry.user) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_user.remove(&entry.user);
+        if let Some(theirs) = self.of_user.get_mut(&entry.holder.identity.user) {
+            theirs.retain(|other| *other != key);
+            if theirs.is_empty() {
+                self.of_user.remove(&entry.holder.identity.user);
             }
         }
         Some(entry)
+    }
+}
+
+impl Place {
+    /// The session goes on with another token of the same user.
+    pub fn renew(&self, identity: Identity, verified_ms: u64) {
+        if let Some(entry) = self.registry.lock().sessions.get_mut(&self.key) {
+            entry.holder.identity = identity;
+            entry.holder.verified_ms = verified_ms;
+        }
     }
 }
 
@@ -163,10 +217,24 @@ mod tests {
     use super::*;
     use std::task::{Context, Poll, Waker};
 
+    use veza_proto::DeviceId;
+
     use crate::hub::mailbox::Letter;
 
-    fn user(name: &str) -> UserId {
-        UserId::parse(name).unwrap()
+    fn holder(name: &str, device: Option<&str>, token_id: &str) -> Holder {
+        let identity = Identity {
+            user: UserId::parse(name).unwrap(),
+            device: device.map(|device| DeviceId::parse(device).unwrap()),
+            expires_ms: 10_000,
+            issued_ms: Some(1_000),
+            token_id: Some(token_id.into()),
+            entitlements: Vec::new(),
+        };
+        Holder { identity, verified_ms: 1_000, since_ms: 1_000, transport: "quic", client: "".into() }
+    }
+
+    fn user(name: &str) -> Holder {
+        holder(name, None, "t")
     }
 
     fn closed_with(mailbox: &Mailbox) -> Option<CloseCode> {
@@ -183,24 +251,73 @@ mod tests {
     fn the_bound_per_user_at_its_limit_and_one_past() {
         let registry = Registry::new(2);
         let mailbox = Arc::default();
-        let first = registry.enter(SessionKey(1), [1; 16], &user("alice"), &mailbox).unwrap();
-        let _second = registry.enter(SessionKey(2), [2; 16], &user("alice"), &mailbox).unwrap();
-        assert_eq!(registry.enter(SessionKey(3), [3; 16], &user("alice"), &mailbox).unwrap_err(), TooMany { max: 2 });
-        let _other = registry.enter(SessionKey(4), [4; 16], &user("bob"), &mailbox).unwrap();
+        let first = registry.enter(SessionKey(1), [1; 16], user("alice"), &mailbox).unwrap();
+        let _second = registry.enter(SessionKey(2), [2; 16], user("alice"), &mailbox).unwrap();
+        assert_eq!(registry.enter(SessionKey(3), [3; 16], user("alice"), &mailbox).unwrap_err(), TooMany { max: 2 });
+        let _other = registry.enter(SessionKey(4), [4; 16], user("bob"), &mailbox).unwrap();
         drop(first);
-        assert!(registry.enter(SessionKey(5), [5; 16], &user("alice"), &mailbox).is_ok());
+        assert!(registry.enter(SessionKey(5), [5; 16], user("alice"), &mailbox).is_ok());
     }
 
     #[test]
     fn the_same_session_on_a_new_link_supersedes_the_old_one_and_counts_once() {
         let registry = Registry::new(1);
         let (old, new) = (Arc::default(), Arc::default());
-        let old_place = registry.enter(SessionKey(1), [1; 16], &user("alice"), &old).unwrap();
-        let _place = registry.enter(SessionKey(2), [1; 16], &user("alice"), &new).unwrap();
+        let old_place = registry.enter(SessionKey(1), [1; 16], user("alice"), &old).unwrap();
+        let _place = registry.enter(SessionKey(2), [1; 16], user("alice"), &new).unwrap();
         assert_eq!(closed_with(&old), Some(CloseCode::Superseded));
         drop(old_place);
         assert_eq!(registry.len(), 1, "the old link's end takes nothing from the new one");
         assert_eq!(registry.shed(5), 1);
         assert_eq!(closed_with(&new), Some(CloseCode::Overloaded));
+    }
+
+    #[test]
+    fn a_revocation_closes_whom_it_means_and_nobody_else() {
+        let registry = Registry::new(9);
+        let people = [
+            holder("alice", Some("phone"), "a1"),
+            holder("alice", Some("laptop"), "a2"),
+            holder("bob", Some("phone"), "b1"),
+        ];
+        let enter = || -> Vec<_> {
+            let seat = |(at, holder): (usize, &Holder)| {
+                let (at, mailbox) = (u8::try_from(at).unwrap(), Arc::default());
+                let place = registry.enter(registry.next_key(), [at; 16], holder.clone(), &mailbox).unwrap();
+                (place, mailbox)
+            };
+            people.iter().enumerate().map(seat).collect()
+        };
+        let alice = || UserId::parse("alice").unwrap();
+        let phone = DeviceId::parse("phone").unwrap();
+        for (subject, expected) in [
+            (Subject::Token("b1".into()), [false, false, true]),
+            (Subject::Device(alice(), phone), [true, false, false]),
+            (Subject::User(alice()), [true, true, false]),
+            (Subject::User(UserId::parse("carol").unwrap()), [false; 3]),
+        ] {
+            let seats = enter();
+            let means = |holder: &Holder| match &subject {
+                Subject::Token(id) => holder.identity.token_id.as_ref() == Some(id),
+                Subject::Device(_, device) => holder.identity.device.as_ref() == Some(device),
+                Subject::User(_) => true,
+            };
+            let closed = registry.close_revoked(&subject, means);
+            let heard = seats.iter().map(|(_, mailbox)| closed_with(mailbox) == Some(CloseCode::Revoked));
+            assert_eq!(heard.collect::<Vec<_>>(), expected, "{subject:?}");
+            assert_eq!(closed, expected.iter().filter(|over| **over).count());
+        }
+        assert!(registry.is_empty());
+    }
+
+    #[test]
+    fn a_session_that_took_another_token_goes_by_that_one() {
+        let registry = Registry::new(9);
+        let mailbox = Arc::default();
+        let place = registry.enter(SessionKey(1), [1; 16], holder("alice", None, "old"), &mailbox).unwrap();
+        let fresh = holder("alice", Some("phone"), "new").identity;
+        place.renew(fresh.clone(), 5_000);
+        let seats = registry.of_user(&fresh.user);
+        assert_eq!((seats.len(), &seats[0].holder.identity), (1, &fresh));
     }
 }

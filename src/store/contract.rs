@@ -4,7 +4,9 @@
 #[path = "../../tests/support/postgres.rs"]
 mod launcher;
 
+mod calls;
 mod changes;
+mod events;
 mod members;
 mod pages;
 mod random;
@@ -21,6 +23,7 @@ use veza_proto::v1::{Role, RoomKind, Sanction};
 use veza_proto::{Cmid, RoomId, UserId};
 
 pub(super) use self::launcher::cluster;
+use super::outbox::Outbox;
 use super::{Anchor, Entry, MemoryStore, PostgresStore, SqliteStore, Store, View};
 use crate::config;
 
@@ -52,6 +55,13 @@ macro_rules! suites {
             sequence::bodies_come_back_as_they_were,
             sequence::a_nul_byte_harms_nobody,
             sequence::an_empty_batch_is_no_error,
+            calls::a_key_does_its_deed_once,
+            calls::a_key_is_for_one_request,
+            calls::a_refusal_uses_up_no_key,
+            calls::an_invitation_of_a_key_is_found_again,
+            calls::keys_are_forgotten_after_a_day,
+            calls::a_service_stands_above_the_owner,
+            calls::only_the_named_settings_change,
             rooms::a_room_is_made_once,
             rooms::an_epoch_is_never_zero,
             rooms::what_managers_set_is_kept,
@@ -96,6 +106,15 @@ macro_rules! suites {
             retention::what_is_too_much_or_too_old_is_overdue,
             retention::what_expired_is_nowhere,
             retention::numbers_go_on_after_everything_expired,
+            events::nothing_is_kept_while_nobody_listens,
+            events::events_come_in_the_order_of_the_commits,
+            events::a_message_is_told_as_it_is_by_then,
+            events::a_cursor_moves_forward_only,
+            events::who_registers_again_goes_on_where_it_stood,
+            events::there_are_so_many_consumers_and_no_more,
+            events::old_events_are_removed_and_it_is_known_how_far,
+            events::a_consumer_is_removed_once_under_a_key,
+            events::events_of_others_are_appended,
             random::the_same_operations_give_the_same_answers_as_memory,
         ]);)*
     };
@@ -108,7 +127,7 @@ suites! {
 }
 
 /// `None` where the database is not installed.
-type Opened<Lives> = Option<(Arc<dyn Store>, Lives)>;
+type Opened<Lives> = Option<(Arc<dyn Database>, Lives)>;
 
 async fn open_memory() -> Opened<()> {
     Some((Arc::new(MemoryStore::new()), ()))
@@ -129,6 +148,10 @@ pub(super) fn postgres_at(url: String) -> config::Database {
     let timeout = std::time::Duration::from_secs(30);
     config::Database { url: config::Secret::new(url), pool_size: 4, timeout, allow_weak_durability: false }
 }
+
+/// All that a database is.
+pub(super) trait Database: Store + Outbox {}
+impl<T: Store + Outbox> Database for T {}
 
 /// The clock of the stories.
 const NOW: u64 = 1_760_000_000_000;
@@ -159,20 +182,27 @@ fn create_as(room: &str, kind: RoomKind, settings: Settings) -> Write {
 }
 
 fn join(room: &str, who: &str) -> Write {
-    Write::Join { room: room_id(room), user: user(who), invite: None, entitlements: Vec::new(), at_ms: NOW + 1 }
+    Write::Join {
+        room: room_id(room),
+        user: user(who),
+        invite: None,
+        entitlements: Vec::new(),
+        admitted_by: None,
+        at_ms: NOW + 1,
+    }
 }
 
 fn leave(room: &str, who: &str) -> Write {
-    Write::Leave { room: room_id(room), user: user(who) }
+    Write::Leave { room: room_id(room), user: user(who), ended_by: None, at_ms: NOW + 2 }
 }
 
 fn moderate(room: &str, actor: &str, who: &str, sanction: Sanction, seconds: u64) -> Write {
-    let (room, actor, user) = (room_id(room), user(actor), user(who));
+    let (room, actor, user) = (room_id(room), user(actor).into(), user(who));
     Write::Moderate { room, actor, user, sanction, reason: "spam".into(), seconds, at_ms: NOW + 2 }
 }
 
 fn set_role(room: &str, who: &str, role: Role) -> Write {
-    Write::SetRole { room: room_id(room), actor: user("alice"), user: user(who), role, at_ms: NOW + 2 }
+    Write::SetRole { room: room_id(room), actor: user("alice").into(), user: user(who), role, at_ms: NOW + 2 }
 }
 
 pub(super) fn say(room: &str, author: &str, cmid: &str, body: &str) -> Write {
@@ -181,7 +211,7 @@ pub(super) fn say(room: &str, author: &str, cmid: &str, body: &str) -> Write {
 
 fn add(room: &str, author: &str, cmid: &str, content: Content) -> Write {
     let cmid = Cmid::parse(cmid).unwrap();
-    Write::Append { room: room_id(room), author: user(author), cmid, content, at_ms: NOW + 2 }
+    Write::Append { room: room_id(room), author: user(author).into(), cmid, content, at_ms: NOW + 2 }
 }
 
 fn reply(room: &str, author: &str, cmid: &str, thread: u64, body: &str) -> Write {

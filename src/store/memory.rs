@@ -11,6 +11,9 @@ use veza_proto::v1::{Reaction, Role};
 use veza_proto::{RoomId, UserId};
 
 use super::analysis::{Query, document};
+use super::desk::Kept;
+use super::outbox::Outboxed;
+use super::records::Remembered;
 use super::{
     Anchor, Entry, Invites, Members, Rooms, Scope, Search, Store, StoreError, Unread, UnreadRow, View, overdue_up_to,
 };
@@ -20,6 +23,10 @@ use super::{
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     ledger: Mutex<Ledger>,
+    pub(super) remembered: Remembered,
+    pub(super) kept: Kept,
+    /// Taken after the ledger.
+    outbox: Mutex<Outboxed>,
 }
 
 impl MemoryStore {
@@ -31,7 +38,11 @@ impl MemoryStore {
         ready(Ok(read(&self.ledger()))).boxed()
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+    pub(super) fn outbox(&self) -> MutexGuard<'_, Outboxed> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -40,6 +51,7 @@ impl Store for MemoryStore {
     fn commit<'a>(&'a self, batch: &'a [Write]) -> BoxFuture<'a, Result<Vec<Written>, StoreError>> {
         let mut ledger = self.ledger();
         let written = batch.iter().map(|write| ledger.apply(write)).collect();
+        self.outbox().keep(ledger.happened());
         ledger.settle();
         ready(Ok(written)).boxed()
     }
@@ -67,7 +79,11 @@ impl Store for MemoryStore {
             let rooms = ledger.rooms.iter().filter(|(id, _)| after.is_none_or(|after| id.as_str() > after));
             let rooms = rooms.map(|(id, room)| (room, member_of(ledger, id, viewer))).filter(|(room, member)| {
                 let mine = member.is_some_and(|member| member.joined.is_some());
-                mine || (which == Rooms::Visible && room.is_listed())
+                match which {
+                    Rooms::Mine => mine,
+                    Rooms::Visible => mine || room.is_listed(),
+                    Rooms::All => true,
+                }
             });
             rooms.take(limit as usize).map(|(room, member)| (room.clone(), member.cloned())).collect()
         })

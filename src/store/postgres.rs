@@ -16,7 +16,7 @@ use veza_engine::ledger::{Write, Written};
 use self::connect::Durability;
 use self::connection::Connected;
 use super::analysis::Query;
-use super::sql::{self, Cell, Database, Find, Part, Rows};
+use super::sql::{self, Cell, Database, Find, Part, Rows, Statement};
 use super::{OpenError, StoreError, Versions};
 use crate::config;
 
@@ -116,6 +116,38 @@ impl PostgresStore {
         self.put_back(connected);
         Ok(written)
     }
+
+    async fn change_once(&self, statements: &[Statement<'_>]) -> Result<(), StoreError> {
+        let mut connected = self.writer().await?;
+        connected.simple("BEGIN").await?;
+        for (sql, values) in statements {
+            connection::values(sql, values).execute(&mut connected.inner).await?;
+        }
+        connected.simple("COMMIT").await?;
+        self.put_back(connected);
+        Ok(())
+    }
+
+    async fn change_if_once(&self, first: &Statement<'_>, then: &[Statement<'_>]) -> Result<bool, StoreError> {
+        let mut connected = self.writer().await?;
+        connected.simple("BEGIN").await?;
+        let changed = connection::values(first.0, &first.1).execute(&mut connected.inner).await?.rows_affected() > 0;
+        if changed {
+            for (sql, values) in then {
+                connection::values(sql, values).execute(&mut connected.inner).await?;
+            }
+        }
+        connected.simple("COMMIT").await?;
+        self.put_back(connected);
+        Ok(changed)
+    }
+}
+
+/// Whether what met another node's work is tried again.
+fn again(tried: &mut u32, why: &str) -> bool {
+    *tried += 1;
+    tracing::debug!(tried, why, "a batch met another's");
+    *tried < ATTEMPTS_MAX
 }
 
 impl Database for PostgresStore {
@@ -124,16 +156,54 @@ impl Database for PostgresStore {
     /// Two nodes that make the same room, or lock each other out, are told so by the database: one of them begins anew and
     /// finds what the other has done.
     async fn commit_batch(&self, batch: &[Write]) -> Result<Vec<Written>, StoreError> {
-        let mut attempt = 1;
+        let mut tried = 0;
         loop {
             match self.commit_once(batch).await {
-                Err(StoreError::Conflict(why)) if attempt < ATTEMPTS_MAX => {
-                    tracing::debug!(attempt, why, "a batch met another's and is tried again");
-                    attempt += 1;
-                }
+                Err(StoreError::Conflict(why)) if again(&mut tried, &why) => {}
                 result => return result,
             }
         }
+    }
+
+    async fn change<'a>(&'a self, statements: Vec<Statement<'a>>) -> Result<(), StoreError> {
+        let mut tried = 0;
+        loop {
+            match self.change_once(&statements).await {
+                Err(StoreError::Conflict(why)) if again(&mut tried, &why) => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn change_if<'a>(&'a self, first: Statement<'a>, then: Vec<Statement<'a>>) -> Result<bool, StoreError> {
+        let mut tried = 0;
+        loop {
+            match self.change_if_once(&first, &then).await {
+                Err(StoreError::Conflict(why)) if again(&mut tried, &why) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Every commit holds a lock on the table of rooms that lets its like pass, and this one waits for.
+    async fn outlive_commits(&self) -> Result<(), StoreError> {
+        self.change(vec![("LOCK TABLE rooms IN EXCLUSIVE MODE", Vec::new())]).await
+    }
+
+    /// See docs/design/outbox.md.
+    async fn number_events(&self) -> Result<bool, StoreError> {
+        let mut connected = self.writer().await?;
+        connected.simple("BEGIN").await?;
+        // Who comes while another node is at it leaves it to that one.
+        let held = sqlx::query(connection::HOLD_POSITIONS).fetch_optional(&mut connected.inner).await?.is_some();
+        let mut given = 0;
+        if held {
+            given = sqlx::query(connection::GIVE_POSITIONS).execute(&mut connected.inner).await?.rows_affected();
+            connected.simple(connection::KEEP_LAST_POSITION).await?;
+        }
+        connected.simple("COMMIT").await?;
+        self.put_back(connected);
+        Ok(held && given < connection::POSITIONS_AT_ONCE)
     }
 
     async fn fetch(&self, sql: &'static str, values: &[Cell<'_>]) -> Result<Vec<PgRow>, StoreError> {

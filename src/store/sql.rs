@@ -3,6 +3,7 @@
 
 mod commit;
 mod find;
+mod outbox;
 mod read;
 mod row;
 mod table;
@@ -21,6 +22,8 @@ pub(super) use self::find::ALL as EVERY_FIND;
 #[cfg(test)]
 pub(super) use self::find::EXPIRE;
 pub(super) use self::find::Find;
+#[cfg(test)]
+pub(super) use self::outbox::ALL as EVERY_LOOK;
 #[cfg(test)]
 pub(super) use self::read::ALL as EVERY_READ;
 pub(super) use self::row::{Row, damaged, entry_columns};
@@ -61,6 +64,24 @@ pub(super) trait Database: Send + Sync + 'static {
         limit: u32,
     ) -> impl Future<Output = Result<Vec<Self::Row>, StoreError>> + Send;
 
+    /// Runs statements that change rows, in one durable transaction.
+    fn change<'a>(&'a self, statements: Vec<Statement<'a>>)
+    -> impl Future<Output = Result<(), StoreError>> + Send + 'a;
+
+    /// As [`Database::change`]; when the first statement finds no row to change, nothing is done, which is told by
+    /// `false`.
+    fn change_if<'a>(
+        &'a self,
+        first: Statement<'a>,
+        then: Vec<Statement<'a>>,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send + 'a;
+    /// Returns when every commit has ended that was running when it was called.
+    fn outlive_commits(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Gives positions to events that have none; `false` when there may be more. Nothing to do where the commits come one
+    /// after another and give them.
+    fn number_events(&self) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
     /// A sentence for `/health/ready`.
     fn health(&self) -> impl Future<Output = Result<String, StoreError>> + Send;
 
@@ -69,6 +90,9 @@ pub(super) trait Database: Send + Sync + 'static {
     /// The bound of every call.
     fn timeout(&self) -> Duration;
 }
+
+/// A statement and the values of its `$1`, `$2` ….
+pub(super) type Statement<'a> = (&'static str, Vec<Cell<'a>>);
 
 /// A connection that is in the transaction of a batch.
 pub(super) trait Connection: Send {
@@ -133,7 +157,7 @@ pub(super) struct Part {
 }
 
 /// One call, bounded in time.
-async fn within<T>(
+pub(super) async fn within<T>(
     timeout: Duration,
     call: impl Future<Output = Result<T, StoreError>> + Send,
 ) -> Result<T, StoreError> {
@@ -142,7 +166,7 @@ async fn within<T>(
 }
 
 /// One read, bounded in time and counted.
-fn counted<'a, T: Send + 'a>(
+pub(super) fn counted<'a, T: Send + 'a>(
     kind: &'static str,
     timeout: Duration,
     read: impl Future<Output = Result<T, StoreError>> + Send + 'a,

@@ -24,7 +24,7 @@ pub(super) use self::connect::path_of;
 use self::writer::Writer;
 use super::StoreError;
 use super::analysis::Query;
-use super::sql::{Cell, Database, Find, Part, Rows};
+use super::sql::{Cell, Database, Find, Part, Rows, Statement};
 
 /// Connections that read; more would only wait for the same disk.
 pub(super) const READERS_MAX: u32 = 8;
@@ -67,6 +67,26 @@ impl Database for SqliteStore {
         self.writer.run(move |connected| connected.commit(&batch)).await
     }
 
+    async fn change<'a>(&'a self, statements: Vec<Statement<'a>>) -> Result<(), StoreError> {
+        let statements = owned(statements);
+        self.writer.run(move |connected| connected.change(&statements)).await
+    }
+
+    async fn change_if<'a>(&'a self, first: Statement<'a>, then: Vec<Statement<'a>>) -> Result<bool, StoreError> {
+        let (first, then) = (owned(vec![first]), owned(then));
+        self.writer.run(move |connected| connected.change_if(&first, &then)).await
+    }
+
+    /// One thread writes: whoever was given an answer by it came after every commit before.
+    async fn outlive_commits(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// A row's id is its place in the order of the commits.
+    async fn number_events(&self) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
     async fn fetch(&self, sql: &'static str, values: &[Cell<'_>]) -> Result<Vec<SqliteRow>, StoreError> {
         Ok(read::values(sql, values).fetch_all(&self.readers).await?)
     }
@@ -100,4 +120,10 @@ impl Database for SqliteStore {
     fn timeout(&self) -> Duration {
         self.timeout
     }
+}
+
+/// Statements that cross over to the thread that writes.
+fn owned(statements: Vec<Statement<'_>>) -> Vec<Statement<'static>> {
+    let owned = |(sql, values): Statement<'_>| (sql, values.into_iter().map(Cell::into_owned).collect());
+    statements.into_iter().map(owned).collect()
 }

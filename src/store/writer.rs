@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use metrics::{Gauge, Histogram};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use veza_engine::ledger::{Content, Write, Written};
@@ -64,6 +64,7 @@ pub struct Writer {
     held: Option<Job>,
     timeout: Duration,
     meters: Meters,
+    committed: Arc<Notify>,
 }
 
 /// Queues writes. Cheap to clone.
@@ -72,6 +73,7 @@ pub struct WriterHandle {
     queue: mpsc::Sender<Job>,
     queued_bytes: Arc<AtomicUsize>,
     waiting: Gauge,
+    committed: Arc<Notify>,
 }
 
 struct Job {
@@ -92,9 +94,14 @@ impl Writer {
         let (sender, queue) = mpsc::channel(QUEUED_WRITES_MAX);
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let meters = Meters { waiting: declared::commit_queue(), commit_seconds: declared::commit_seconds() };
-        let handle =
-            WriterHandle { queue: sender, queued_bytes: Arc::clone(&queued_bytes), waiting: meters.waiting.clone() };
-        (Self { store, queue, queued_bytes, held: None, timeout, meters }, handle)
+        let committed = Arc::new(Notify::new());
+        let handle = WriterHandle {
+            queue: sender,
+            queued_bytes: Arc::clone(&queued_bytes),
+            waiting: meters.waiting.clone(),
+            committed: Arc::clone(&committed),
+        };
+        (Self { store, queue, queued_bytes, held: None, timeout, meters, committed }, handle)
     }
 
     /// Commits until `stop` is cancelled or every handle is gone; then finishes what is queued, at most for the
@@ -150,6 +157,7 @@ impl Writer {
         declared::commits_total(outcome(&result)).increment(1);
         match result {
             Ok(written) => {
+                self.committed.notify_one();
                 count(&writes);
                 replies.into_iter().zip(written).for_each(|(reply, written)| answer(reply, Ok(written)));
             }
@@ -183,6 +191,11 @@ impl Writer {
 }
 
 impl WriterHandle {
+    /// Told after every commit, for one who looks at what was committed.
+    pub fn committed(&self) -> Arc<Notify> {
+        Arc::clone(&self.committed)
+    }
+
     /// Queues the write; `reply` is called later, from the writer's task.
     ///
     /// # Errors
@@ -221,6 +234,7 @@ fn bytes_of(write: &Write) -> usize {
         Write::Join { entitlements, .. } => entitlements.iter().map(String::len).sum(),
         Write::Moderate { reason, .. } => reason.len(),
         Write::Append { content, .. } => content.len(),
+        Write::Once { write, .. } => bytes_of(write),
         Write::OpenDirect { .. }
         | Write::Leave { .. }
         | Write::SetRole { .. }
@@ -279,5 +293,6 @@ fn kind_of(write: &Write) -> &'static str {
         },
         Write::Mark { .. } => "mark",
         Write::Expire { .. } => "expire",
+        Write::Once { write, .. } => kind_of(write),
     }
 }

@@ -90,7 +90,25 @@ declare! {
     histogram store_read_seconds(kind) "One read from the store.";
     histogram store_upkeep_seconds(kind) "What SQLite's writer does between commits: index (words of new messages), fold (the log into the file).";
 
-    counter auth_total(outcome) "Tokens checked: ok, expired, invalid, revoked, not_yet_valid.";
+    counter auth_total(outcome) "Tokens checked: ok, expired, invalid, revoked, not_yet_valid, unknown_key.";
+    counter jwks_reads_total(outcome) "Readings of the keys that others publish: ok, failed.";
+    counter revocations_total(kind) "Revocations that took effect on this node, also those that others made: token, device, user.";
+    counter revoked_sessions_total(kind) "Sessions that a revocation ended on this node: token, device, user.";
+    counter devices_seen_total(outcome) "Sightings of devices: stored, failed, or dropped because too many waited to be stored.";
+    counter authz_total(call, outcome) "Questions to the platform, by connect, join, publish: allowed, denied, failed, or unasked while it is left alone after failures.";
+    counter authz_cached_total(call) "Questions that an earlier answer was good for.";
+    histogram authz_seconds(call) "From a question to the platform to its answer, or until it was given up.";
+    gauge authz_down() "1 while the platform is left alone because it did not answer.";
+    counter gateway_calls_total(service, method, code) "Calls of the platform's backend that were answered, by their gRPC code.";
+    histogram gateway_call_seconds(service, method) "From a call's arrival to its answer; of a stream, to its beginning.";
+    gauge gateway_connections() "Open connections of the platform's backend.";
+
+    counter events_delivered_total(consumer) "Events handed to the streams of consumers.";
+    gauge events_lag(consumer) "Positions between the outbox's end and where a consumer stands; other: consumers past the 64th name.";
+    gauge events_lag_seconds(consumer) "How long the oldest event has waited that a consumer has not acknowledged.";
+    gauge events_kept() "Events in the outbox, at most: from the first position that is kept to the last.";
+    gauge events_streams() "Consumers whose stream is open on this node.";
+
     counter certificate_reloads_total(outcome) "Certificates reloaded or renewed: ok, failed.";
     gauge certificate_expires_seconds() "When the current certificate ends, seconds since 1970-01-01 UTC.";
     counter spans_exported_total(outcome) "Spans sent to the collector: ok, failed.";

@@ -54,6 +54,8 @@ pub trait Site: Send + Sync + 'static {
     fn balancer(&self) -> Health;
     /// `GET /veza.json`: where and how to connect. `host` is the request's own host without a port.
     fn describe(&self, host: Option<&str>, addresses: &Addresses) -> serde_json::Value;
+    /// `GET /.well-known/jwks.json`: the public keys of the tokens that are issued here, as a JWK set.
+    fn keys(&self) -> serde_json::Value;
     /// `POST /dev/login`: a token for a user, in development only.
     fn login(&self, user: String, from: IpAddr) -> BoxFuture<'_, Result<serde_json::Value, LoginRefused>>;
 }
@@ -97,6 +99,7 @@ pub(super) fn router(site: Arc<dyn Site>, addresses: Addresses, page: &'static [
         .route("/health/ready", get(|State(it): State<Answers>| async move { health(it.site.ready().await) }))
         .route("/lbz", get(|State(it): State<Answers>| async move { health(it.site.balancer()) }))
         .route("/veza.json", get(describe))
+        .route("/.well-known/jwks.json", get(keys))
         .route("/dev/login", post(login));
     for file in page {
         router = router.route(file.path, get(move || async move { page_file(file) }));
@@ -133,6 +136,15 @@ async fn guarded(request: Request, next: Next) -> Response {
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// RFC 7517, section 8.5.1 names the media type. The names of keys change with them, so a minute old is young enough.
+async fn keys(State(it): State<Answers>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=60")),
+    ];
+    (headers, it.site.keys().to_string()).into_response()
 }
 
 async fn describe(State(it): State<Answers>, headers: HeaderMap, request: Request) -> Response {

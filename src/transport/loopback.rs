@@ -116,18 +116,28 @@ fn configuration(data: &std::path::Path) -> config::Config {
             port: 0,
             webtransport_port: 0,
             ws_port: 0,
-            grpc_port: 0,
             allowed_origins: vec!["https://veza.example".into()],
             public_url: None,
         },
+        gateway: config::Gateway {
+            host: Ipv4Addr::LOCALHOST.into(),
+            port: 0,
+            tls: None,
+            client_ca: None,
+            services: config::Services::Nobody,
+            reflection: false,
+        },
+        events: config::Events { retention_hours: 72, rows_max: 10_000_000 },
         tls: config::Tls { files: None },
         auth: config::Auth {
             algorithm: config::TokenAlgorithm::EdDsa,
             key_file: None,
             hs256_secret: None,
+            jwks: None,
             issuer: "veza".into(),
             audience: "veza".into(),
         },
+        authz: None,
         database: config::Database {
             url: secret(),
             pool_size: 1,
@@ -176,6 +186,10 @@ impl Site for Home {
 
     fn describe(&self, host: Option<&str>, addresses: &Addresses) -> serde_json::Value {
         serde_json::json!({ "host": host, "port": addresses.webtransport.port() })
+    }
+
+    fn keys(&self) -> serde_json::Value {
+        serde_json::json!({ "keys": [] })
     }
 
     fn login(&self, user: String, _from: std::net::IpAddr) -> BoxFuture<'_, Result<serde_json::Value, LoginRefused>> {

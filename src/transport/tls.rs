@@ -4,6 +4,7 @@
 //! new certificate is in force for the next handshake.
 
 mod files;
+pub mod mutual;
 mod self_made;
 
 use std::path::{Path, PathBuf};

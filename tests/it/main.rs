@@ -15,6 +15,8 @@ mod carrier;
 mod crash;
 mod drain;
 mod durability;
+mod events;
+mod gateway;
 mod http;
 mod metrics;
 #[path = "../support/postgres.rs"]
@@ -24,3 +26,4 @@ mod raw;
 mod scenarios;
 mod server;
 mod terminal;
+mod trust;

@@ -16,9 +16,14 @@ use crate::carrier::{Carrier, SOON, Stage, ask};
 use crate::raw::upgrade;
 use crate::server::{Process, Start, get};
 
-/// What this traffic cannot move: it needs a slow reader, a bad network, another certificate, a collector, or what
+/// What this traffic cannot move: it needs a slow reader, a bad network, another certificate, a collector, a consumer of events, or what
 /// [`moderation_and_retention_are_counted`] tells.
-const LEFT_ALONE: [&str; 8] = [
+const LEFT_ALONE: &[&str] = &[
+    "veza_events_delivered_total",
+    "veza_events_lag",
+    "veza_events_lag_seconds",
+    "veza_events_kept",
+    "veza_events_streams",
     "veza_user_rate_refused_total",
     "veza_evicted_total",
     "veza_expired_total",
@@ -26,7 +31,20 @@ const LEFT_ALONE: [&str; 8] = [
     "veza_datagrams_dropped_total",
     "veza_certificate_reloads_total",
     "veza_spans_exported_total",
+    "veza_store_upkeep_seconds",
     "veza_draining",
+    // What needs the platform: its calls, keys that it publishes, its revocations and its say.
+    "veza_gateway_calls_total",
+    "veza_gateway_call_seconds",
+    "veza_gateway_connections",
+    "veza_jwks_reads_total",
+    "veza_revocations_total",
+    "veza_revoked_sessions_total",
+    "veza_devices_seen_total",
+    "veza_authz_total",
+    "veza_authz_cached_total",
+    "veza_authz_seconds",
+    "veza_authz_down",
 ];
 const CARRIERS: [Carrier; 3] = [Carrier::WebTransport, Carrier::Quic, Carrier::WebSocketJson];
 /// Published by each of the three before the second one goes away, and while it is away.

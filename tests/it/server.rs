@@ -22,6 +22,8 @@ pub struct Process {
     pub http: u16,
     pub websocket: u16,
     pub metrics: u16,
+    /// The API of the platform's backend; 0 where it is not served.
+    pub gateway: u16,
     pub data: PathBuf,
     /// What it says, logs and greeting: until it listened, and since.
     early: Vec<String>,
@@ -95,7 +97,8 @@ impl Start {
         let data = self.data.clone().unwrap_or_else(|| kept.as_ref().unwrap().path().to_owned());
         let mut child = self.command(&data, &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let said = listen(&mut child);
-        let mut process = Process { child, http: 0, websocket: 0, metrics: 0, data, early: Vec::new(), said, kept };
+        let mut process =
+            Process { child, http: 0, websocket: 0, metrics: 0, gateway: 0, data, early: Vec::new(), said, kept };
         process.wait_until_it_listens();
         process
     }
@@ -201,12 +204,12 @@ impl Process {
                         let port = |name: &str| {
                             // As development writes it, or as production's JSON does.
                             let value = [format!(" {name}="), format!("\"{name}\":\"")];
-                            let value = value.iter().find_map(|before| line.split(before.as_str()).nth(1));
-                            let address = value.unwrap_or_else(|| panic!("{line}")).split([' ', '"']).next().unwrap();
-                            address.rsplit(':').next().unwrap().parse().unwrap()
+                            let value = value.iter().find_map(|before| line.split(before.as_str()).nth(1))?;
+                            value.split([' ', '"']).next().unwrap().rsplit(':').next().unwrap().parse().ok()
                         };
-                        (self.websocket, self.metrics) = (port("websocket"), port("metrics"));
-                        self.http = port("http");
+                        let must = |name: &str| port(name).unwrap_or_else(|| panic!("{line}"));
+                        (self.websocket, self.metrics) = (must("websocket"), must("metrics"));
+                        (self.http, self.gateway) = (must("http"), port("gateway").unwrap_or(0));
                     }
                     self.early.push(line);
                 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use veza::config::variables::VARIABLES;
+use veza::gateway::scope;
 use veza::telemetry::metrics::ALL;
 use veza_proto::CloseCode;
 
-use super::{files, none, read, root};
+use super::{files, none, read, root, table, ticked};
 
 #[test]
 fn links_between_documents_lead_somewhere() {
@@ -56,7 +57,7 @@ fn deployments_name_only_metrics_that_are_exported() {
 #[test]
 fn deployments_set_only_variables_that_are_read() {
     let mut findings = Vec::new();
-    let prefixes = ["VEZA_", "AUTH_", "TLS_", "DATABASE_", "REDIS_"];
+    let prefixes = ["VEZA_", "AUTH_", "TLS_", "DATABASE_", "REDIS_", "GRPC_"];
     for path in files(&[".yaml", ".service", ".env.example", "Containerfile"]) {
         let text = read(&path);
         for word in prefixes.iter().flat_map(|prefix| words(&text, prefix)) {
@@ -104,6 +105,37 @@ fn the_protocol_is_told_whole() {
     for field in oneof_fields(&schema) {
         if !protocol.contains(&format!("`{field}`")) {
             findings.push(format!("docs/PROTOCOL.md does not tell of `{field}`"));
+        }
+    }
+    none(&findings);
+}
+
+#[test]
+fn the_gateway_is_told_whole() {
+    let mut findings = Vec::new();
+    let rows = table("docs/GATEWAY.md", "calls");
+    for call in scope::CALLS {
+        let name = format!("{}.{}", call.service, call.method);
+        let scopes: Vec<String> = call.scopes.iter().map(|scope| scope.name().to_owned()).collect();
+        match rows.iter().find(|row| ticked(&row[0]).contains(&name)) {
+            Some(row) if ticked(&row[1]) == scopes => {}
+            Some(_) => findings.push(format!("docs/GATEWAY.md says another scope of {name} than {scopes:?}")),
+            None => findings.push(format!("docs/GATEWAY.md does not tell of the call {name}")),
+        }
+    }
+    let told: usize = rows.iter().map(|row| ticked(&row[0]).len()).sum();
+    if told != scope::CALLS.len() {
+        findings.push("docs/GATEWAY.md tells of calls that there are not".into());
+    }
+    let reasons: Vec<String> = table("docs/GATEWAY.md", "errors").iter().flat_map(|row| ticked(&row[1])).collect();
+    let schema = read("proto/veza/v1/session.proto") + &read("proto/veza/gateway/v1/common.proto");
+    let declared = schema.lines().filter_map(|line| {
+        let name = line.trim().split(" = ").next()?;
+        name.strip_prefix("ERROR_CODE_").or_else(|| name.strip_prefix("REASON_"))
+    });
+    for reason in declared.filter(|reason| *reason != "UNSPECIFIED") {
+        if !reasons.iter().any(|told| told == reason) {
+            findings.push(format!("docs/GATEWAY.md does not tell of the reason {reason}"));
         }
     }
     none(&findings);

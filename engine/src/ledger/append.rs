@@ -4,6 +4,7 @@ use veza_proto::limits as wire;
 use veza_proto::v1::{Action, Role, SystemNote};
 use veza_proto::{Cmid, RoomId, UserId};
 
+use super::actor::{Actor, Standing};
 use super::content::{Content, Detail, Kind};
 use super::rows::{AuditRow, Deleted, EntryRow, FOREVER, Marker, RevisionRow};
 use super::{Ledger, Refusal, Written};
@@ -14,7 +15,7 @@ type Decided = Result<Written, Refusal>;
 #[derive(Clone, Copy)]
 struct Saying<'a> {
     room: &'a RoomId,
-    author: &'a UserId,
+    author: &'a Actor,
     cmid: &'a Cmid,
     digest: u64,
     at_ms: u64,
@@ -24,13 +25,14 @@ impl Ledger {
     pub(super) fn append(
         &mut self,
         room: &RoomId,
-        author: &UserId,
+        author: &Actor,
         cmid: &Cmid,
         content: &Content,
         at_ms: u64,
     ) -> Decided {
-        let (row, member, role) = self.member(room, author)?;
-        let (archived, muted_until) = (row.archived, member.muted_until_ms);
+        let (row, standing) = self.standing(room, author)?;
+        let archived = row.archived;
+        let muted_until = self.members.get(&(room.clone(), author.id().clone())).map_or(0, |row| row.muted_until_ms);
         let saying = Saying { room, author, cmid, digest: content.digest(), at_ms };
         if let Some(before) = self.said_before(&saying)? {
             return Ok(before);
@@ -43,8 +45,8 @@ impl Ledger {
         }
         match content {
             Content::Text { body, thread, reply_to, mentions, attachments } => {
-                self.may_say(&saying, role, mentions, !attachments.is_empty(), *thread != 0)?;
-                self.slow_mode(&saying, role)?;
+                self.may_say(&saying, mentions, !attachments.is_empty(), *thread != 0)?;
+                self.slow_mode(&saying, standing)?;
                 let detail = Detail::Text {
                     thread: *thread,
                     reply_to: *reply_to,
@@ -54,7 +56,7 @@ impl Ledger {
                 self.say(&saying, body, detail)
             }
             Content::Edit { target, body, mentions } => {
-                self.may_say(&saying, role, mentions, false, false)?;
+                self.may_say(&saying, mentions, false, false)?;
                 self.edit(&saying, *target, body, mentions)
             }
             Content::Delete { target, reason } => self.delete(&saying, *target, reason),
@@ -71,7 +73,7 @@ impl Ledger {
 
     /// The entry that this cmid made.
     fn said_before(&self, saying: &Saying<'_>) -> Result<Option<Written>, Refusal> {
-        let key = (saying.room.clone(), saying.author.clone(), saying.cmid.clone());
+        let key = (saying.room.clone(), saying.author.id().clone(), saying.cmid.clone());
         let Some(seq) = self.sent.get(&key) else { return Ok(None) };
         let entry = self.entries.get(&(saying.room.clone(), *seq)).expect("the entry of a cmid is loaded with it");
         if entry.digest != saying.digest {
@@ -83,12 +85,10 @@ impl Ledger {
     fn may_say(
         &self,
         saying: &Saying<'_>,
-        role: Role,
         mentions: &[String],
         attaches: bool,
         in_thread: bool,
     ) -> Result<(), Refusal> {
-        debug_assert!(role != Role::Unspecified, "a member has a role");
         self.may(saying.room, saying.author, Action::Publish)?;
         if attaches {
             self.may(saying.room, saying.author, Action::Attach)?;
@@ -102,10 +102,11 @@ impl Ledger {
         Ok(())
     }
 
-    fn slow_mode(&self, saying: &Saying<'_>, role: Role) -> Result<(), Refusal> {
-        let (row, member, _) = self.member(saying.room, saying.author)?;
+    fn slow_mode(&self, saying: &Saying<'_>, standing: Standing) -> Result<(), Refusal> {
+        let Actor::User(author) = saying.author else { return Ok(()) };
+        let (row, member, _) = self.member(saying.room, author)?;
         let gap_ms = u64::from(row.settings.slow_mode_seconds) * 1_000;
-        if gap_ms == 0 || role >= Role::Moderator || member.last_message_ms == 0 {
+        if gap_ms == 0 || standing >= Standing::Member(Role::Moderator) || member.last_message_ms == 0 {
             return Ok(());
         }
         match (member.last_message_ms + gap_ms).saturating_sub(saying.at_ms) {
@@ -132,15 +133,17 @@ impl Ledger {
         for user in entry.detail.mentions() {
             self.mentions.put((saying.room.clone(), entry.seq, user.clone()), ());
         }
-        let member = self.members.edit(&(saying.room.clone(), saying.author.clone())).expect("the author is a member");
-        member.last_message_ms = saying.at_ms;
-        (member.delivered_seq, member.read_seq, member.read_messages) = (entry.seq, entry.seq, entry.messages);
+        if let Actor::User(author) = saying.author {
+            let member = self.members.edit(&(saying.room.clone(), author.clone())).expect("the author is a member");
+            member.last_message_ms = saying.at_ms;
+            (member.delivered_seq, member.read_seq, member.read_messages) = (entry.seq, entry.seq, entry.messages);
+        }
         Ok(Written::Appended(entry))
     }
 
     fn edit(&mut self, saying: &Saying<'_>, target: u64, body: &str, mentions: &[String]) -> Decided {
         let message = self.message(saying.room, target)?;
-        if message.author != *saying.author {
+        if message.author != *saying.author.id() {
             return Err(Refusal::Forbidden("you may edit only your own messages"));
         }
         if message.edits >= wire::EDITS_MAX {
@@ -175,7 +178,7 @@ impl Ledger {
     fn delete(&mut self, saying: &Saying<'_>, target: u64, reason: &str) -> Decided {
         let found = self.entries.get(&(saying.room.clone(), target)).filter(|entry| entry.detail.kind() == Kind::Text);
         let message = found.ok_or(Refusal::NotFound(NO_SUCH_MESSAGE))?;
-        let foreign = (message.author != *saying.author).then(|| message.author.clone());
+        let foreign = (message.author != *saying.author.id()).then(|| message.author.clone());
         if foreign.is_some() {
             self.may(saying.room, saying.author, Action::DeleteAny)?;
         }
@@ -186,7 +189,7 @@ impl Ledger {
         let message = self.entry_mut(saying.room, target);
         message.body.clear();
         message.detail.erase();
-        message.deleted = Some(Deleted { seq: entry.seq, by: saying.author.clone(), at_ms: entry.at_ms });
+        message.deleted = Some(Deleted { seq: entry.seq, by: saying.author.id().clone(), at_ms: entry.at_ms });
         (message.pinned, message.reacted) = (false, 0);
         self.erase(saying.room, target);
         if let Some(author) = foreign {
@@ -194,7 +197,7 @@ impl Ledger {
                 saying.room,
                 AuditRow {
                     at_ms: saying.at_ms,
-                    actor: saying.author.clone(),
+                    actor: saying.author.id().clone(),
                     action: "delete".into(),
                     user: Some(author),
                     seq: target,
@@ -226,7 +229,7 @@ impl Ledger {
 
     fn react(&mut self, saying: &Saying<'_>, target: u64, emoji: &str) -> Decided {
         let epoch = self.message(saying.room, target)?.epoch;
-        let key = (saying.room.clone(), target, emoji.to_owned(), saying.author.clone());
+        let key = (saying.room.clone(), target, emoji.to_owned(), saying.author.id().clone());
         if let Some(marker) = self.reactions.get(&key) {
             return Ok(Written::Duplicate { epoch, seq: marker.seq, at_ms: marker.at_ms });
         }
@@ -245,7 +248,7 @@ impl Ledger {
 
     fn take_back(&mut self, saying: &Saying<'_>, target: u64, emoji: &str) -> Decided {
         self.message(saying.room, target)?;
-        let key = (saying.room.clone(), target, emoji.to_owned(), saying.author.clone());
+        let key = (saying.room.clone(), target, emoji.to_owned(), saying.author.id().clone());
         self.reactions.remove(&key).ok_or(Refusal::NotFound("there is no such reaction of yours"))?;
         let total = (saying.room.clone(), target, emoji.to_owned());
         let count = self.totals.get(&total).copied().unwrap_or(1).saturating_sub(1);
@@ -293,7 +296,7 @@ impl Ledger {
             saying.room,
             AuditRow {
                 at_ms: saying.at_ms,
-                actor: saying.author.clone(),
+                actor: saying.author.id().clone(),
                 action: action.into(),
                 user: None,
                 seq: target,
@@ -310,6 +313,7 @@ impl Ledger {
 
     fn push(&mut self, saying: &Saying<'_>, body: String, detail: Detail) -> EntryRow {
         let Saying { room, author, cmid, digest, at_ms } = *saying;
+        let author = author.id();
         let entry = self.push_entry(room, author, Some(cmid.clone()), body, detail, digest, at_ms);
         self.sent.put((room.clone(), author.clone(), cmid.clone()), entry.seq);
         entry
@@ -356,6 +360,7 @@ impl Ledger {
             last_reply_ms: 0,
         };
         self.entries.put((room.clone(), entry.seq), entry.clone());
+        self.tell_entry(room, author, entry.seq, at_ms);
         entry
     }
 

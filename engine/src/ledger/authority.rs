@@ -24,7 +24,34 @@ pub struct Settings {
     pub entitlement: String,
 }
 
+/// One of a room's settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SettingsField {
+    Listed,
+    SlowModeSeconds,
+    RetentionSeconds,
+    RetentionEntries,
+    DefaultRole,
+    Permissions,
+    Entitlement,
+}
+
 impl Settings {
+    /// Takes over some of another's.
+    pub fn take(&mut self, from: &Settings, fields: &[SettingsField]) {
+        for field in fields {
+            match field {
+                SettingsField::Listed => self.listed = from.listed,
+                SettingsField::SlowModeSeconds => self.slow_mode_seconds = from.slow_mode_seconds,
+                SettingsField::RetentionSeconds => self.retention_seconds = from.retention_seconds,
+                SettingsField::RetentionEntries => self.retention_entries = from.retention_entries,
+                SettingsField::DefaultRole => self.default_role = from.default_role,
+                SettingsField::Permissions => self.permissions.clone_from(&from.permissions),
+                SettingsField::Entitlement => self.entitlement.clone_from(&from.entitlement),
+            }
+        }
+    }
+
     /// The settings of a new room.
     pub fn of(kind: RoomKind) -> Self {
         Self {
@@ -170,6 +197,34 @@ mod tests {
         assert!(count(wire::RETENTION_ENTRIES_MIN).is_ok() && count(wire::RETENTION_ENTRIES_MIN - 1).is_err());
         let named = |len| Settings::parse(&v1::RoomSettings { entitlement: "g".repeat(len), ..wire() });
         assert!(named(wire::ENTITLEMENT_BYTES_MAX).is_ok() && named(wire::ENTITLEMENT_BYTES_MAX + 1).is_err());
+    }
+
+    #[test]
+    fn only_the_named_fields_are_taken_over() {
+        let permissions = vec![v1::Permission { action: Action::Pin.into(), at_least: Role::Member.into() }];
+        let other = Settings::parse(&v1::RoomSettings {
+            listed: false,
+            slow_mode_seconds: 30,
+            retention_seconds: 3_600,
+            retention_entries: 100,
+            default_role: Role::Guest.into(),
+            permissions,
+            entitlement: "gold".into(),
+        });
+        let (mut mine, other) = (Settings::of(RoomKind::Public), other.unwrap());
+        mine.take(&other, &[SettingsField::SlowModeSeconds, SettingsField::Permissions]);
+        assert_eq!((mine.slow_mode_seconds, mine.at_least(Action::Pin, RoomKind::Public)), (30, Role::Member));
+        let kept = Settings { slow_mode_seconds: 0, permissions: BTreeMap::new(), ..mine.clone() };
+        assert_eq!(kept, Settings::of(RoomKind::Public));
+        let all = [
+            SettingsField::Listed,
+            SettingsField::RetentionSeconds,
+            SettingsField::RetentionEntries,
+            SettingsField::DefaultRole,
+            SettingsField::Entitlement,
+        ];
+        mine.take(&other, &all);
+        assert_eq!(mine, other);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Members: who is one, as what, and what was done about it.
 
+use veza_proto::gateway::v1::MemberSanctioned;
 use veza_proto::v1::{Action, Role, RoomKind, Sanction, SystemKind, SystemNote};
 use veza_proto::{RoomId, UserId};
 
+use super::actor::{Actor, Standing};
 use super::append::wait;
 use super::rows::{AuditRow, EntryRow, FOREVER, InviteKey, InviteRow, Joined, MemberRow, RoomRow};
 use super::{Ledger, Refusal, Written};
@@ -71,7 +73,27 @@ impl Ledger {
         Ok(())
     }
 
-    pub(super) fn leave(&mut self, room: &RoomId, user: &UserId) -> Decided {
+    /// A service lets a user in, whatever the room's kind.
+    pub(super) fn admit(&mut self, room: &RoomId, user: &UserId, service: &UserId, at_ms: u64) -> Decided {
+        let row = self.rooms.get(room).ok_or(Refusal::NoSuchRoom)?;
+        let member = self.members.get(&(room.clone(), user.clone()));
+        if let Some(member) = member.filter(|member| member.joined.is_some()) {
+            return Ok(Written::Joined { room: row.clone(), member: member.clone() });
+        }
+        if row.kind == RoomKind::Direct {
+            return Err(Refusal::Forbidden("a direct room has two people"));
+        }
+        if member.is_some_and(|member| member.is_banned(at_ms)) {
+            return Err(Refusal::Forbidden("this user is banned from the room"));
+        }
+        let role = row.settings.default_role;
+        self.invites.remove(&InviteKey::User(room.clone(), user.clone()));
+        let member = self.enter(room, user, role, at_ms);
+        self.audit_member(room, service, "add_member", Some(user.clone()), at_ms);
+        Ok(Written::Joined { room: self.room_mut(room).clone(), member })
+    }
+
+    pub(super) fn leave(&mut self, room: &RoomId, user: &UserId, ended_by: Option<&UserId>, at_ms: u64) -> Decided {
         let (row, _, role) = self.member(room, user)?;
         if row.kind == RoomKind::Direct {
             return Err(Refusal::Forbidden("a direct room cannot be left"));
@@ -80,25 +102,33 @@ impl Ledger {
             return Err(Refusal::Forbidden("make somebody else the owner before you leave"));
         }
         self.exit(room, user);
+        self.tell_left(room, user, ended_by, Sanction::Unspecified, at_ms);
+        if let Some(service) = ended_by {
+            self.audit_member(room, service, "remove_member", Some(user.clone()), at_ms);
+        }
         Ok(Written::Left { room: self.room_mut(room).clone() })
     }
 
-    pub(super) fn set_role(&mut self, room: &RoomId, actor: &UserId, user: &UserId, role: Role, at_ms: u64) -> Decided {
+    pub(super) fn set_role(&mut self, room: &RoomId, actor: &Actor, user: &UserId, role: Role, at_ms: u64) -> Decided {
         let own = self.may(room, actor, Action::Manage)?;
-        if self.member(room, actor)?.0.kind == RoomKind::Direct {
+        if self.standing(room, actor)?.0.kind == RoomKind::Direct {
             return Err(Refusal::Forbidden("a direct room has no roles"));
         }
         let key = (room.clone(), user.clone());
         let current = self.members.get(&key).and_then(MemberRow::role).ok_or(Refusal::NotFound(NO_SUCH_MEMBER))?;
-        let hands_over = own == Role::Owner && role == Role::Owner;
-        if current >= own || (role >= own && !hands_over) {
+        let hands_over = own >= Standing::Member(Role::Owner) && role == Role::Owner;
+        if Standing::Member(current) >= own || (Standing::Member(role) >= own && !hands_over) {
             return Err(Refusal::Forbidden("you may give only roles below your own, to members below it"));
+        }
+        if hands_over {
+            for owner in self.owners(room).into_iter().filter(|owner| owner != user) {
+                self.give_role(room, &owner, Role::Admin);
+                self.tell_role(room, &owner, actor.id(), Role::Admin, at_ms);
+            }
         }
         if current != role {
             self.give_role(room, user, role);
-        }
-        if hands_over {
-            self.give_role(room, actor, Role::Admin);
+            self.tell_role(room, user, actor.id(), role, at_ms);
         }
         let note = SystemNote {
             kind: SystemKind::RoleChanged.into(),
@@ -107,6 +137,7 @@ impl Ledger {
             ..SystemNote::default()
         };
         let detail = role.as_str_name().trim_start_matches("ROLE_").to_lowercase();
+        let actor = actor.id();
         let done = Done { room, actor, user, action: "set_role", reason: "", detail: format!("role {detail}"), at_ms };
         Ok(self.member_changed(&done, Some(note)))
     }
@@ -115,7 +146,7 @@ impl Ledger {
     pub(super) fn moderate(
         &mut self,
         room: &RoomId,
-        actor: &UserId,
+        actor: &Actor,
         user: &UserId,
         sanction: Sanction,
         reason: &str,
@@ -123,12 +154,13 @@ impl Ledger {
         at_ms: u64,
     ) -> Decided {
         let own = self.may(room, actor, Action::Moderate)?;
-        if self.member(room, actor)?.0.kind == RoomKind::Direct {
+        if self.standing(room, actor)?.0.kind == RoomKind::Direct {
             return Err(Refusal::Forbidden("a direct room has no moderators"));
         }
         let key = (room.clone(), user.clone());
         let before = self.members.get(&key).cloned().unwrap_or_else(MemberRow::stranger);
-        if before.role().is_some_and(|role| role >= own) || actor == user {
+        let actor = actor.id();
+        if before.role().is_some_and(|role| Standing::Member(role) >= own) || actor == user {
             return Err(Refusal::Forbidden("you may do this only to members below your own role"));
         }
         let until_ms = match seconds {
@@ -179,20 +211,32 @@ impl Ledger {
             until_ms: if lasts { until_ms } else { 0 },
             ..SystemNote::default()
         };
-        Ok(self.member_changed(&Done { room, actor, user, action, reason, detail, at_ms }, Some(note)))
+        let done = Done { room, actor, user, action, reason, detail, at_ms };
+        let sanctioned = MemberSanctioned {
+            sanction: sanction.into(),
+            until_ms: note.until_ms,
+            reason: reason.to_owned(),
+            actor: String::from(actor),
+        };
+        let written = self.member_changed(&done, Some(note));
+        self.tell_sanction(room, user, sanctioned, at_ms);
+        if is_member && matches!(sanction, Sanction::Kick | Sanction::Ban) {
+            self.tell_left(room, user, Some(actor), sanction, at_ms);
+        }
+        Ok(written)
     }
 
     pub(super) fn invite(
         &mut self,
         room: &RoomId,
-        actor: &UserId,
+        actor: &Actor,
         key: &InviteKey,
         uses_max: u32,
         expires_ms: u64,
         at_ms: u64,
     ) -> Decided {
         self.may(room, actor, Action::Invite)?;
-        if self.member(room, actor)?.0.kind == RoomKind::Direct {
+        if self.standing(room, actor)?.0.kind == RoomKind::Direct {
             return Err(Refusal::Forbidden("a direct room has two people"));
         }
         let user = match key {
@@ -211,27 +255,27 @@ impl Ledger {
         let row = InviteRow {
             room: room.clone(),
             user: user.clone(),
-            creator: actor.clone(),
+            creator: actor.id().clone(),
             created_ms: at_ms,
             expires_ms,
             uses_max,
             uses: 0,
         };
         self.invites.put(key.clone(), row.clone());
-        self.audit_invite(room, actor, "invite", user, at_ms);
+        self.audit_member(room, actor.id(), "invite", user, at_ms);
         Ok(Written::Invited(key.clone(), row))
     }
 
-    pub(super) fn revoke_invite(&mut self, room: &RoomId, actor: &UserId, key: &InviteKey, at_ms: u64) -> Decided {
-        self.member(room, actor)?;
+    pub(super) fn revoke_invite(&mut self, room: &RoomId, actor: &Actor, key: &InviteKey, at_ms: u64) -> Decided {
+        self.standing(room, actor)?;
         let invite = self.invites.get(key).filter(|invite| invite.room == *room);
         let invite = invite.ok_or(Refusal::NotFound("no such invitation"))?;
         let user = invite.user.clone();
-        if invite.creator != *actor {
+        if invite.creator != *actor.id() {
             self.may(room, actor, Action::Moderate)?;
         }
         self.invites.remove(key);
-        self.audit_invite(room, actor, "revoke_invite", user, at_ms);
+        self.audit_member(room, actor.id(), "revoke_invite", user, at_ms);
         Ok(Written::InviteRevoked)
     }
 
@@ -252,6 +296,13 @@ impl Ledger {
         let member = self.members.edit(&(room.clone(), user.clone())).expect("it was found just now");
         (member.read_seq, member.delivered_seq, member.read_messages) = (read, delivered, messages);
         Ok(Written::Marked { member: member.clone() })
+    }
+
+    /// Who owns the room: one, or nobody where the server or a service made it.
+    fn owners(&self, room: &RoomId) -> Vec<UserId> {
+        let owns =
+            |((of, _), member): &(&(RoomId, UserId), &MemberRow)| of == room && member.role() == Some(Role::Owner);
+        self.members.iter().filter(owns).map(|((_, user), _)| user.clone()).collect()
     }
 
     fn give_role(&mut self, room: &RoomId, user: &UserId, role: Role) {
@@ -292,7 +343,7 @@ impl Ledger {
         Written::Member { room: row, user: (*user).clone(), member, note }
     }
 
-    fn audit_invite(&mut self, room: &RoomId, actor: &UserId, action: &'static str, user: Option<UserId>, at_ms: u64) {
+    fn audit_member(&mut self, room: &RoomId, actor: &UserId, action: &'static str, user: Option<UserId>, at_ms: u64) {
         let (reason, detail) = (String::new(), String::new());
         self.note_audit(
             room,

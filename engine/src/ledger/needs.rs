@@ -1,9 +1,11 @@
 use std::collections::BTreeSet;
 
+use veza_proto::v1::Role;
 use veza_proto::{RoomId, UserId};
 
 use super::Write;
 use super::content::Content;
+use super::once::CallKey;
 use super::rows::{EntryKey, InviteKey, MemberKey, ReactionKey, SentKey};
 
 /// What a batch has to know. Every row under these keys is to be loaded, where there is one.
@@ -21,6 +23,10 @@ pub struct Needs {
     /// All pins of the room.
     pub pins: BTreeSet<RoomId>,
     pub invites: BTreeSet<InviteKey>,
+    /// Whoever owns the room.
+    pub owners: BTreeSet<RoomId>,
+    /// With the invitations that they made.
+    pub calls: BTreeSet<CallKey>,
 }
 
 impl Needs {
@@ -45,36 +51,43 @@ impl Needs {
                 self.member(room, opener);
                 self.member(room, other);
             }
-            Write::UpdateRoom { room, actor, .. } => self.by(room, actor),
+            Write::UpdateRoom { room, actor, .. } => self.by(room, actor.id()),
             Write::Join { room, user, invite, .. } => {
                 self.by(room, user);
                 self.invites.insert(InviteKey::User(room.clone(), user.clone()));
                 self.invites.extend(invite.iter().map(|code| InviteKey::Code(code.clone())));
             }
-            Write::Leave { room, user } => {
+            Write::Leave { room, user, .. } => {
                 self.by(room, user);
                 self.invites.insert(InviteKey::User(room.clone(), user.clone()));
             }
-            Write::SetRole { room, actor, user, .. } | Write::Moderate { room, actor, user, .. } => {
-                self.by(room, actor);
+            Write::SetRole { room, actor, user, role, .. } => {
+                self.by(room, actor.id());
+                self.member(room, user);
+                if *role == Role::Owner {
+                    self.owners.insert(room.clone());
+                }
+            }
+            Write::Moderate { room, actor, user, .. } => {
+                self.by(room, actor.id());
                 self.member(room, user);
                 self.invites.insert(InviteKey::User(room.clone(), user.clone()));
             }
             Write::Invite { room, actor, key, .. } => {
-                self.by(room, actor);
+                self.by(room, actor.id());
                 self.invites.insert(key.clone());
                 if let InviteKey::User(_, user) = key {
                     self.member(room, user);
                 }
             }
             Write::RevokeInvite { room, actor, key, .. } => {
-                self.by(room, actor);
+                self.by(room, actor.id());
                 self.invites.insert(key.clone());
             }
             Write::Append { room, author, cmid, content, .. } => {
-                self.by(room, author);
-                self.sent.insert((room.clone(), author.clone(), cmid.clone()));
-                self.content(room, author, content);
+                self.by(room, author.id());
+                self.sent.insert((room.clone(), author.id().clone(), cmid.clone()));
+                self.content(room, author.id(), content);
             }
             Write::Mark { room, user, read_seq, .. } => {
                 self.by(room, user);
@@ -83,6 +96,10 @@ impl Needs {
             Write::Expire { room, up_to, .. } => {
                 self.rooms.insert(room.clone());
                 self.entries.insert((room.clone(), *up_to));
+            }
+            Write::Once { key, write, .. } => {
+                self.calls.insert(key.id());
+                self.add(write);
             }
         }
     }

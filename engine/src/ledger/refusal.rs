@@ -15,6 +15,8 @@ pub enum Refusal {
     Limit(&'static str),
     /// The cmid was used before with other content.
     CmidConflict,
+    /// The idempotency key was used before for another request.
+    KeyReused,
     /// The message was deleted.
     Gone,
     SlowMode {
@@ -40,6 +42,9 @@ impl Refusal {
             Refusal::Limit(sentence) => Error::permanent(ErrorCode::Limit, *sentence),
             Refusal::CmidConflict => {
                 Error::permanent(ErrorCode::CmidConflict, "this cmid was used before with other content")
+            }
+            Refusal::KeyReused => {
+                Error::permanent(ErrorCode::CmidConflict, "this idempotency key was used before for another request")
             }
             Refusal::Gone => Error::permanent(ErrorCode::Gone, "this message was deleted"),
             Refusal::SlowMode { wait_ms } => {

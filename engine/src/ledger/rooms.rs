@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use veza_proto::v1::{Action, Role, RoomKind, SystemKind, SystemNote};
 use veza_proto::{RoomId, UserId};
 
+use super::actor::Actor;
 use super::authority::Settings;
 use super::rows::{AuditRow, EntryRow, Joined, MemberRow, RoomRow};
 use super::{Ledger, Refusal, RoomUpdate, Written};
@@ -31,6 +32,7 @@ impl Ledger {
         }
         let kind = if kind == RoomKind::Unspecified { RoomKind::Public } else { kind };
         self.rooms.put(room.clone(), fresh(room, title, topic, kind, settings.clone(), at_ms));
+        self.tell_created(room, creator, at_ms);
         if let Some(creator) = creator {
             self.enter(room, creator, Role::Owner, at_ms);
         }
@@ -54,6 +56,7 @@ impl Ledger {
             let title = if title.len() > veza_proto::limits::ROOM_TITLE_BYTES_MAX { "direct" } else { &title };
             let row = fresh(room, title, "", RoomKind::Direct, Settings::of(RoomKind::Direct), at_ms);
             self.rooms.put(room.clone(), RoomRow { direct: Some((opener.clone(), other.clone())), ..row });
+            self.tell_created(room, Some(opener), at_ms);
             self.enter(room, opener, Role::Member, at_ms);
             self.enter(room, other, Role::Member, at_ms);
         }
@@ -61,13 +64,18 @@ impl Ledger {
         Ok(if there { Written::RoomExists(row) } else { Written::Room { room: row, notes: Vec::new() } })
     }
 
-    pub(super) fn update_room(&mut self, room: &RoomId, actor: &UserId, update: &RoomUpdate, at_ms: u64) -> Decided {
-        let (row, _, _) = self.member(room, actor)?;
+    pub(super) fn update_room(&mut self, room: &RoomId, actor: &Actor, update: &RoomUpdate, at_ms: u64) -> Decided {
+        let (row, _) = self.standing(room, actor)?;
         if row.kind == RoomKind::Direct {
             return Err(Refusal::Forbidden("a direct room has no settings"));
         }
         let kind = update.kind.filter(|kind| *kind != RoomKind::Unspecified).unwrap_or(row.kind);
-        let settings = update.settings.clone().unwrap_or_else(|| row.settings.clone());
+        let mut settings = row.settings.clone();
+        match (&update.settings, &update.only) {
+            (Some(wanted), None) => settings.clone_from(wanted),
+            (Some(wanted), Some(fields)) => settings.take(wanted, fields),
+            (None, _) => {}
+        }
         self.may(room, actor, Action::Manage)?;
         sound(kind, &settings)?;
         let row = self.room_mut(room);
@@ -105,12 +113,13 @@ impl Ledger {
             return Ok(Written::Room { room: row.clone(), notes: Vec::new() });
         }
         row.revision += 1;
-        let notes: Vec<EntryRow> = notes.into_iter().map(|note| self.push_note(room, actor, note, at_ms)).collect();
+        let notes: Vec<EntryRow> =
+            notes.into_iter().map(|note| self.push_note(room, actor.id(), note, at_ms)).collect();
         self.note_audit(
             room,
             AuditRow {
                 at_ms,
-                actor: actor.clone(),
+                actor: actor.id().clone(),
                 action: "update_room".into(),
                 user: None,
                 seq: 0,
@@ -118,6 +127,7 @@ impl Ledger {
                 detail: told.trim_end_matches("; ").to_owned(),
             },
         );
+        self.tell_altered(room, actor.id(), at_ms);
         Ok(Written::Room { room: self.room_mut(room).clone(), notes })
     }
 
@@ -158,6 +168,7 @@ impl Ledger {
             ..before
         };
         self.members.put(key, member.clone());
+        self.tell_joined(room, user, &member, at_ms);
         member
     }
 }

@@ -58,7 +58,7 @@ impl Scene {
     }
 
     fn append_as(&mut self, who: &str, cmid: &str, content: Content) -> Written {
-        let (author, cmid) = (user(who), Cmid::parse(cmid).unwrap());
+        let (author, cmid) = (user(who).into(), Cmid::parse(cmid).unwrap());
         self.write(&Write::Append { room: room(), author, cmid, content, at_ms: self.now })
     }
 
@@ -75,30 +75,37 @@ impl Scene {
     fn join_by(&mut self, who: &str, code: Option<&str>, entitlements: &[&str]) -> Written {
         let (user, invite) = (user(who), code.map(str::to_owned));
         let entitlements = entitlements.iter().map(|it| (*it).to_owned()).collect();
-        self.write(&Write::Join { room: room(), user, invite, entitlements, at_ms: self.now })
+        self.write(&Write::Join { room: room(), user, invite, entitlements, admitted_by: None, at_ms: self.now })
     }
 
     fn leave(&mut self, who: &str) -> Written {
-        self.write(&Write::Leave { room: room(), user: user(who) })
+        self.write(&Write::Leave { room: room(), user: user(who), ended_by: None, at_ms: self.now })
     }
 
     fn role(&mut self, actor: &str, who: &str, role: Role) -> Written {
-        let (actor, user) = (user(actor), user(who));
+        let (actor, user) = (user(actor).into(), user(who));
         self.write(&Write::SetRole { room: room(), actor, user, role, at_ms: self.now })
     }
 
     fn moderate(&mut self, actor: &str, who: &str, sanction: Sanction, seconds: u64) -> Written {
-        let (actor, user, reason) = (user(actor), user(who), "spam".into());
+        let (actor, user, reason) = (user(actor).into(), user(who), "spam".into());
         self.write(&Write::Moderate { room: room(), actor, user, sanction, reason, seconds, at_ms: self.now })
     }
 
     fn invite(&mut self, actor: &str, key: InviteKey, uses_max: u32, seconds: u64) -> Written {
         let expires_ms = self.now + seconds * 1_000;
-        self.write(&Write::Invite { room: room(), actor: user(actor), key, uses_max, expires_ms, at_ms: self.now })
+        self.write(&Write::Invite {
+            room: room(),
+            actor: user(actor).into(),
+            key,
+            uses_max,
+            expires_ms,
+            at_ms: self.now,
+        })
     }
 
     fn update(&mut self, actor: &str, update: RoomUpdate) -> Written {
-        self.write(&Write::UpdateRoom { room: room(), actor: user(actor), update, at_ms: self.now })
+        self.write(&Write::UpdateRoom { room: room(), actor: user(actor).into(), update, at_ms: self.now })
     }
 
     fn mark(&mut self, who: &str, read_seq: u64) -> MemberRow {
@@ -524,8 +531,8 @@ fn a_batch_asks_for_the_rows_it_reads() {
     let (author, cmid) = (user("bob"), Cmid::parse("c").unwrap());
     let content = Content::React { target: 3, emoji: "+".into(), remove: false };
     let needs = Needs::of(&[
-        Write::Append { room: room(), author: author.clone(), cmid: cmid.clone(), content, at_ms },
-        Write::Leave { room: room(), user: user("carol") },
+        Write::Append { room: room(), author: author.clone().into(), cmid: cmid.clone(), content, at_ms },
+        Write::Leave { room: room(), user: user("carol"), ended_by: None, at_ms },
     ]);
     assert_eq!(needs.rooms, [room()].into());
     assert_eq!(needs.members, [(room(), author.clone()), (room(), user("carol"))].into());

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use veza_proto::v1::{ClientFrame, Error, ErrorCode, Ping, Pong, RefreshToken, client_frame::Command, reply};
-use veza_proto::{CloseCode, InvalidId, Lane, RoomId, limits as wire};
+use veza_proto::{CloseCode, Lane, RoomId, limits as wire};
 
 use super::subscription::{State, Subscription};
 use super::{Output, Session};
 use crate::Timestamp;
 use crate::ask::{Ask, Purpose, Ticket};
+use crate::check::{at_most, invalid};
 use crate::ledger::not_found;
 use crate::limits::ASKS_IN_FLIGHT_MAX;
 
@@ -191,16 +192,9 @@ fn bulk_may(command: &Command) -> bool {
     matches!(Lane::of(&frame), Lane::Bulk(_)) || matches!(command, Command::ListRooms(_) | Command::Repair(_))
 }
 
-pub(super) fn invalid(error: InvalidId) -> Error {
-    Error::permanent(ErrorCode::InvalidArgument, error.to_string())
-}
-
-pub(super) fn at_most(what: &str, len: usize, max: usize) -> Result<(), Error> {
-    if len > max {
-        let message = format!("{what} may have {max} bytes, this has {len}");
-        return Err(Error::permanent(ErrorCode::InvalidArgument, message));
-    }
-    Ok(())
+fn rate_limited(message: &str, wait: Duration) -> Error {
+    let wait = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1);
+    Error::temporary(ErrorCode::RateLimited, message, wait)
 }
 
 pub(super) fn page_size(asked: u32, default: u32, max: u32) -> Result<u32, Error> {
@@ -211,32 +205,4 @@ pub(super) fn page_size(asked: u32, default: u32, max: u32) -> Result<u32, Error
         }
         asked => Ok(asked),
     }
-}
-
-/// A text for people: its length, and no NUL, which no database would keep alike.
-pub(super) fn text(what: &str, text: &str, max: usize) -> Result<(), Error> {
-    at_most(what, text.len(), max)?;
-    if text.contains('\0') {
-        return Err(Error::permanent(ErrorCode::InvalidArgument, format!("{what} may not hold NUL")));
-    }
-    Ok(())
-}
-
-/// A text that stands in one line.
-pub(super) fn line(what: &str, text: &str, max: usize) -> Result<(), Error> {
-    at_most(what, text.len(), max)?;
-    if text.chars().any(char::is_control) {
-        let message = format!("{what} may not hold control characters");
-        return Err(Error::permanent(ErrorCode::InvalidArgument, message));
-    }
-    Ok(())
-}
-
-pub(super) fn bad(message: &str) -> Error {
-    Error::permanent(ErrorCode::InvalidArgument, message)
-}
-
-fn rate_limited(message: &str, wait: Duration) -> Error {
-    let wait = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1);
-    Error::temporary(ErrorCode::RateLimited, message, wait)
 }

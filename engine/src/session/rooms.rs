@@ -7,11 +7,12 @@ use veza_proto::v1::{
 };
 use veza_proto::{Lane, RoomId, UserId, limits as wire};
 
-use super::commands::{at_most, bad, invalid, line, page_size, text};
+use super::commands::page_size;
 use super::subscription::Cursor;
 use super::{Output, Session, delivery_of};
 use crate::Timestamp;
 use crate::ask::{Ask, Purpose, Status, Ticket};
+use crate::check::{at_most, bad, invalid, line, text};
 use crate::ledger::{DIRECT_PREFIX, InviteKey, RoomUpdate, Settings, Write};
 
 type Checked = Result<(), Error>;
@@ -57,8 +58,9 @@ impl Session {
             text("topic", topic, wire::ROOM_TOPIC_BYTES_MAX)?;
         }
         let settings = update.settings.as_ref().map(Settings::parse).transpose().map_err(|message| bad(&message))?;
-        let change = RoomUpdate { title: update.title, topic: update.topic, kind, settings, archived: update.archived };
-        let (actor, at_ms) = (self.me()?, now.as_millis());
+        let (title, topic, archived) = (update.title, update.topic, update.archived);
+        let change = RoomUpdate { title, topic, kind, settings, only: None, archived };
+        let (actor, at_ms) = (self.me()?.into(), now.as_millis());
         self.write(ticket, Write::UpdateRoom { room, actor, update: change, at_ms });
         Ok(())
     }
@@ -100,7 +102,7 @@ impl Session {
         if role == Role::Unspecified {
             return Err(bad("role must be named"));
         }
-        let (actor, at_ms) = (self.me()?, now.as_millis());
+        let (actor, at_ms) = (self.me()?.into(), now.as_millis());
         self.write(ticket, Write::SetRole { room, actor, user, role, at_ms });
         Ok(())
     }
@@ -116,7 +118,7 @@ impl Session {
             return Err(bad(&format!("seconds may be at most {}, 0 for no end", wire::SANCTION_SECONDS_MAX)));
         }
         text("reason", &moderate.reason, wire::REASON_BYTES_MAX)?;
-        let (actor, at_ms, reason) = (self.me()?, now.as_millis(), moderate.reason);
+        let (actor, at_ms, reason) = (self.me()?.into(), now.as_millis(), moderate.reason);
         self.write(ticket, Write::Moderate { room, actor, user, sanction, reason, seconds, at_ms });
         Ok(())
     }
@@ -140,7 +142,7 @@ impl Session {
             (None, false) => InviteKey::Code(revoke.code.clone()),
             (Some(_), false) | (None, true) => return Err(bad("either code or user names the invitation")),
         };
-        let (actor, at_ms) = (self.me()?, now.as_millis());
+        let (actor, at_ms) = (self.me()?.into(), now.as_millis());
         self.write(ticket, Write::RevokeInvite { room, actor, key, at_ms });
         Ok(())
     }

@@ -127,6 +127,7 @@ impl Reference {
                 Some(room) => room.apply(write).unwrap_or_else(Expected::Refused),
                 None => Expected::Refused(vec![Why::NotFound]),
             },
+            Write::Once { .. } => unreachable!("no client has idempotency keys"),
         }
     }
 }
@@ -163,6 +164,7 @@ impl Expected {
                 | Written::Duplicate { .. }
                 | Written::Marked { .. }
                 | Written::Expired { .. }
+                | Written::Repeated(_)
                 | Written::Refused(_),
             ) => false,
         }
@@ -175,7 +177,7 @@ fn why(refusal: &Refusal) -> Why {
         Refusal::Forbidden(_) => Why::Forbidden,
         Refusal::Invalid(_) => Why::Invalid,
         Refusal::Limit(_) => Why::Limit,
-        Refusal::CmidConflict => Why::Conflict,
+        Refusal::CmidConflict | Refusal::KeyReused => Why::Conflict,
         Refusal::Gone => Why::Gone,
         Refusal::SlowMode { .. } => Why::SlowMode,
         Refusal::Muted { .. } => Why::Muted,

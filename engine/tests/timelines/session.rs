@@ -158,6 +158,9 @@ impl Stage for Stall {
                 let why = match why {
                     "unauthenticated" => Refusal::Unauthenticated,
                     "too-many-connections" => Refusal::TooManyConnections,
+                    "denied" => Refusal::Denied,
+                    "deferred" => Refusal::Deferred { retry_after_ms: 9_000 },
+                    "undecided" => Refusal::Undecided { retry_after_ms: 1_000 },
                     _ => Refusal::Overloaded,
                 };
                 self.session.handle_admitted(Err(Refused { why, message: "no".into() }), now);

@@ -2,6 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::super::Problem;
+use super::super::Services;
 use super::super::variables::{Kind, variable};
 use super::*;
 
@@ -32,7 +33,8 @@ fn nothing_set_is_a_working_development_configuration() {
     assert_eq!(config.service_name, "veza-stream-server");
     assert_eq!(config.version, env!("CARGO_PKG_VERSION"));
     assert_eq!((config.network.port, config.network.webtransport_port, config.network.ws_port), (8080, 8080, 8081));
-    assert_eq!(config.network.grpc_port, 50051);
+    assert_eq!((config.gateway.host.to_string(), config.gateway.port), ("127.0.0.1".into(), 50051));
+    assert!(matches!(config.gateway.services, Services::Nobody) && config.gateway.reflection);
     assert_eq!(config.database.url.expose(), "sqlite://./data/veza.db");
     assert_eq!((config.database.pool_size, config.database.timeout), (100, Duration::from_secs(5)));
     assert_eq!((config.redis.pool_size, config.redis.ttl), (50, Duration::from_secs(3600)));

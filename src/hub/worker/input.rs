@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use veza_engine::ledger::{Content, MemberRow, RoomRow};
 use veza_engine::room::{Appended, Ended};
 use veza_engine::{Answer, SessionKey, Status, Ticket};
@@ -76,6 +76,12 @@ pub(in crate::hub) enum Command {
         user: UserId,
         active: bool,
     },
+    /// Who is here?
+    Here {
+        room: RoomId,
+        user: Option<UserId>,
+        reply: oneshot::Sender<Here>,
+    },
     /// Another node committed this.
     Announced {
         room: RoomId,
@@ -85,12 +91,24 @@ pub(in crate::hub) enum Command {
     Resync,
 }
 
+/// Who is in a room on this node.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::hub) struct Here {
+    pub(in crate::hub) present: u32,
+    /// Whether the user who was asked for is among them.
+    pub(in crate::hub) user: bool,
+}
+
 /// What the store answered.
-#[expect(clippy::large_enum_variant, reason = "nearly all results are appends")]
 pub(super) enum Done {
     Appended {
         publish: Box<Publishing>,
         appended: Appended,
+    },
+    /// An entry that no session of this room waits for.
+    Stored {
+        room: RoomId,
+        message: Message,
     },
     Fetched {
         room: RoomId,
@@ -120,6 +138,7 @@ pub(in crate::hub) struct WorkerHandle {
     /// Subscriptions and their ends, in order, and what else must not be lost when `commands` is full; their number is
     /// bounded by the sessions'.
     pub(super) surely: mpsc::Sender<Command>,
+    pub(super) results: mpsc::Sender<Done>,
     pub(super) tasks: Tasks,
 }
 
@@ -128,6 +147,13 @@ impl WorkerHandle {
     /// The worker has more to do than it can.
     pub(in crate::hub) fn send(&self, command: Command) -> Result<(), Busy> {
         self.commands.try_send(command).map_err(|_full| Busy)
+    }
+
+    /// An entry was committed that no session waits for. In the order of the commits, as the writer calls this.
+    pub(in crate::hub) fn stored(&self, room: RoomId, message: Message) {
+        if self.results.try_send(Done::Stored { room, message }).is_err() {
+            tracing::error!("a worker lost an entry that was committed; its room will read it from the store");
+        }
     }
 
     /// Sends what must arrive; when the worker is behind, a task waits for it.

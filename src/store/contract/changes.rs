@@ -161,7 +161,7 @@ pub(super) async fn a_deletion_leaves_no_trace(store: Arc<dyn Store>) {
     commit_all(&store, &a_full_message()).await;
     let kept = Write::Append {
         room: room_id("lobby"),
-        author: user("bob"),
+        author: user("bob").into(),
         cmid: Cmid::parse("c7").unwrap(),
         content: Content::text("beside it"),
         at_ms: NOW + 3,

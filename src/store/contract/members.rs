@@ -109,13 +109,13 @@ pub(super) async fn a_ban_outlives_the_membership(store: Arc<dyn Store>) {
 }
 
 fn invite(room: &str, key: &InviteKey, uses_max: u32, at_ms: u64) -> Write {
-    let (room, actor, key) = (room_id(room), user("alice"), key.clone());
+    let (room, actor, key) = (room_id(room), user("alice").into(), key.clone());
     Write::Invite { room, actor, key, uses_max, expires_ms: NOW + 1_000, at_ms }
 }
 
 fn join_by(room: &str, who: &str, code: &str) -> Write {
     let (room, user) = (room_id(room), user(who));
-    Write::Join { room, user, invite: Some(code.into()), entitlements: Vec::new(), at_ms: NOW + 3 }
+    Write::Join { room, user, invite: Some(code.into()), entitlements: Vec::new(), admitted_by: None, at_ms: NOW + 3 }
 }
 
 async fn listed(store: &Arc<dyn Store>, which: Invites<'_>, now_ms: u64) -> Vec<(InviteKey, InviteRow, String)> {
@@ -171,7 +171,7 @@ pub(super) async fn invitations_are_listed(store: Arc<dyn Store>) {
     assert_eq!(listed(&store, Invites::For(&bob), NOW).await[1].2, "The den-2");
     assert_eq!(store.invites(Invites::Of(&den), NOW, 1).await.unwrap()[0].0, newest);
 
-    let revoke = Write::RevokeInvite { room: den.clone(), actor: user("alice"), key: newest, at_ms: NOW + 6 };
+    let revoke = Write::RevokeInvite { room: den.clone(), actor: user("alice").into(), key: newest, at_ms: NOW + 6 };
     commit_all(&store, &[revoke, invite("den", a, 7, NOW + 7)]).await;
     assert_eq!(of(Invites::Of(&den), NOW).await, [a.clone(), b.clone(), first.clone()], "made anew, it is the newest");
     assert_eq!(listed(&store, Invites::Of(&den), NOW).await[0].1.uses_max, 7);

@@ -1,6 +1,6 @@
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use veza_engine::ledger::{InviteKey, RoomUpdate};
+use veza_engine::ledger::{Actor, InviteKey, KEPT_MS, OnceKey, RoomUpdate, SettingsField};
 use veza_proto::v1::{Action, Permission, RoomSettings};
 
 use super::*;
@@ -99,20 +99,45 @@ impl Dice {
         }
     }
 
+    /// Mostly of a user, now and then of a service, with and without a key.
     fn any_write(&mut self) -> Write {
+        let write = self.one_write();
+        let keyless = matches!(write, Write::Append { .. } | Write::Mark { .. } | Write::Expire { .. });
+        if keyless || self.random.random_bool(0.7) {
+            return write;
+        }
+        let (key, digest) =
+            (format!("k{}.{}", self.seed, self.random.random_range(0..20)), self.random.random_range(0..3));
+        let at_ms = if self.random.random_bool(0.05) { self.now + KEPT_MS } else { self.now };
+        Write::Once { key: OnceKey { service: "gateway".into(), key, digest }, write: Box::new(write), at_ms }
+    }
+
+    fn actor(&mut self) -> Actor {
+        if self.random.random_bool(0.15) { Actor::service("gateway") } else { self.user().into() }
+    }
+
+    fn one_write(&mut self) -> Write {
         // A clock that mostly rises.
         self.now += self.random.random_range(0..400);
         let at_ms = if self.random.random_bool(0.05) { self.now - 5_000 } else { self.now };
-        let (room, actor, user) = (self.room(), self.user(), self.user());
+        let (room, actor, user) = (self.room(), self.actor(), self.user());
         match self.random.random_range(0..100) {
             0..4 => {
                 let kind = self.one_of(&[RoomKind::Public, RoomKind::Public, RoomKind::Private, RoomKind::Premium]);
                 let (title, topic) = (self.body(), String::new());
-                Write::CreateRoom { room, title, topic, kind, settings: self.settings(), creator: Some(actor), at_ms }
+                Write::CreateRoom {
+                    room,
+                    title,
+                    topic,
+                    kind,
+                    settings: self.settings(),
+                    creator: actor.user().cloned(),
+                    at_ms,
+                }
             }
             4 => {
                 let room = room_id(&format!("dm{}.{}", self.seed, self.random.random_range(0..3)));
-                Write::OpenDirect { room, opener: actor, other: user, at_ms }
+                Write::OpenDirect { room, opener: self.user(), other: user, at_ms }
             }
             5..8 => {
                 let update = RoomUpdate {
@@ -120,6 +145,7 @@ impl Dice {
                     topic: self.random.random_bool(0.3).then(|| self.body()),
                     kind: self.random.random_bool(0.2).then(|| self.one_of(&[RoomKind::Public, RoomKind::Private])),
                     settings: self.random.random_bool(0.5).then(|| self.settings()),
+                    only: self.random.random_bool(0.5).then(|| vec![SettingsField::SlowModeSeconds]),
                     archived: self.random.random_bool(0.2).then(|| self.random.random_bool(0.3)),
                 };
                 Write::UpdateRoom { room, actor, update, at_ms }
@@ -128,9 +154,10 @@ impl Dice {
                 let code = format!("{room}.{}", self.random.random_range(0..3));
                 let invite = self.random.random_bool(0.5).then_some(code);
                 let entitlements = if self.random.random_bool(0.5) { vec!["gold".into()] } else { vec![] };
-                Write::Join { room, user, invite, entitlements, at_ms }
+                let admitted_by = self.random.random_bool(0.1).then(|| Actor::service("gateway").id().clone());
+                Write::Join { room, user, invite, entitlements, admitted_by, at_ms }
             }
-            20..22 => Write::Leave { room, user },
+            20..22 => Write::Leave { room, user, ended_by: None, at_ms },
             22..26 => {
                 let role = self.one_of(&[Role::Guest, Role::Member, Role::Moderator, Role::Admin, Role::Owner]);
                 Write::SetRole { room, actor, user, role, at_ms }

@@ -15,7 +15,7 @@ fn expire(room: &str, up_to: u64) -> Write {
 fn say_at(room: &str, cmid: u64, at: u64) -> Write {
     let content = Content::text(format!("body {cmid}"));
     let cmid = Cmid::parse(&format!("c{cmid}")).unwrap();
-    Write::Append { room: room_id(room), author: user("alice"), cmid, content, at_ms: at }
+    Write::Append { room: room_id(room), author: user("alice").into(), cmid, content, at_ms: at }
 }
 
 pub(super) async fn what_is_too_much_or_too_old_is_overdue(store: Arc<dyn Store>) {

@@ -64,9 +64,10 @@ pub(super) async fn what_managers_set_is_kept(store: Arc<dyn Store>) {
         topic: Some("Else".into()),
         kind: Some(RoomKind::Premium),
         settings: Some(settings.clone()),
+        only: None,
         archived: Some(true),
     };
-    let write = Write::UpdateRoom { room: room_id("lobby"), actor: user("alice"), update, at_ms: NOW + 5 };
+    let write = Write::UpdateRoom { room: room_id("lobby"), actor: user("alice").into(), update, at_ms: NOW + 5 };
     let Written::Room { room, notes } = commit_one(&store, write).await else { panic!("not updated") };
     assert_eq!(notes.len(), 4, "each change is told in the log");
     assert_eq!(row(&store, "lobby").await, room);

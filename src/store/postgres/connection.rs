@@ -35,6 +35,19 @@ const UNINDEX: &str = "DELETE FROM search AS t USING unnest(CAST($1 AS bigint[])
     WHERE t.room = u.room AND t.seq = u.seq";
 const UNINDEX_UP_TO: &str = "DELETE FROM search WHERE room = $1 AND seq <= $2";
 
+/// Whoever gives positions holds this row until the end of its transaction.
+pub(super) const HOLD_POSITIONS: &str = "SELECT s.last FROM outbox_state AS s WHERE s.one = 1 FOR UPDATE SKIP LOCKED";
+/// Events that are given a position in one transaction.
+pub(super) const POSITIONS_AT_ONCE: u64 = 5_000;
+/// A statement of its own, so that it sees what was committed until the row was held. Ids of one room rise with its commits,
+/// for whoever writes holds the room's row.
+pub(super) const GIVE_POSITIONS: &str = "UPDATE outbox AS o SET position = s.last + f.nth FROM outbox_state AS s, \
+    (SELECT b.id, row_number() OVER (ORDER BY b.id) AS nth FROM outbox AS b WHERE b.position IS NULL \
+    ORDER BY b.id LIMIT 5000) AS f WHERE o.id = f.id AND s.one = 1";
+const _: () = assert!(POSITIONS_AT_ONCE == 5000, "as it stands in the statement");
+pub(super) const KEEP_LAST_POSITION: &str = "UPDATE outbox_state SET last = greatest(last, \
+    (SELECT coalesce(max(o.position), 0) FROM outbox AS o)) WHERE one = 1";
+
 /// A connection that writes, and the statements made for it: one each for a table, whatever the number of rows.
 #[derive(Debug)]
 pub(super) struct Connected {

@@ -1,9 +1,11 @@
 use std::sync::Arc;
 
 use veza_proto::RoomId;
+use veza_proto::gateway::v1::event;
 
 use super::*;
 use crate::store::contract::{appended, cluster, create, postgres_at, say, stored_at};
+use crate::store::outbox::{Outbox as _, Registration, Start};
 use crate::store::{Anchor, Entry, Store as _, View};
 
 /// A new database, where PostgreSQL is installed.
@@ -66,6 +68,83 @@ async fn a_batch_of_any_size_is_a_few_statements() {
     }
     // Begin, rooms, members, cmids; rooms, members, entries, words; commit.
     assert_eq!(counted, [9, 9, 9]);
+    store.register(&listener()).await.unwrap();
+    for size in [1_usize, 512] {
+        let say = |n| say(["a", "b"][n % 2], "alice", &format!("heard.{size}.{n}"), "hello");
+        store.commit(&(0..size).map(say).collect::<Vec<_>>()).await.unwrap();
+        let Writers::Open(idle) = &*store.writers.lock().unwrap() else { panic!("closed") };
+        assert_eq!(idle[0].statements, 10, "what happened is one more");
+    }
+}
+
+fn listener() -> Registration {
+    Registration { name: "shop".into(), filter: None, start: Start::Now, holder: 1, at_ms: 1 }
+}
+
+/// Two nodes write the same rooms while a third gives positions and reads: nothing appears at a position that was passed,
+/// and each room's entries come in their order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_two_nodes_never_appear_behind_a_reader() {
+    const ROUNDS: u64 = 60;
+    let Some((one, database)) = opened().await else { return };
+    let (other, reader) =
+        (PostgresStore::open(&database).await.unwrap(), PostgresStore::open(&database).await.unwrap());
+    let rooms = ["a", "b", "c"];
+    one.commit(&rooms.map(create)).await.unwrap();
+    reader.register(&listener()).await.unwrap();
+    let node = |store: PostgresStore, name: &'static str| async move {
+        for round in 0..ROUNDS {
+            let batch: Vec<_> =
+                rooms.iter().map(|room| say(room, "alice", &format!("{name}{round}"), "hello")).collect();
+            store.commit(&batch).await.unwrap();
+        }
+    };
+    let written = futures_util::future::join(node(one, "x"), node(other, "y"));
+    let all = ROUNDS * 2 * rooms.len() as u64;
+    let (mut position, mut count) = (0, 0);
+    let mut last = std::collections::BTreeMap::<String, u64>::new();
+    let reading = async {
+        while count < all {
+            reader.arrange().await.unwrap();
+            for event in reader.events(position, 50).await.unwrap() {
+                assert!(event.position > position);
+                (position, count) = (event.position, count + 1);
+                let Some(event::Kind::Message(stored)) = event.kind else { panic!("only messages were said") };
+                let seq = stored.message.unwrap().seq;
+                let last = last.entry(event.room).or_default();
+                assert_eq!(seq, *last + 1, "one after another");
+                *last = seq;
+            }
+        }
+    };
+    let both = futures_util::future::join(written, reading);
+    tokio::time::timeout(Duration::from_secs(120), both).await.expect("every event is read in the end");
+}
+
+/// A commit that found nobody listening is still running: whoever registers is answered after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_registers_waits_for_commits_that_found_nobody() {
+    let Some((store, database)) = opened().await else { return };
+    store.commit(&[create("lobby")]).await.unwrap();
+    let mut running = store.writer().await.unwrap();
+    running.simple("BEGIN").await.unwrap();
+    sql::apply(&mut running, &[say("lobby", "alice", "c1", "unheard")]).await.unwrap();
+    let other = PostgresStore::open(&database).await.unwrap();
+    let listener = listener();
+    let mut registering = other.register(&listener);
+    loop {
+        let early = tokio::time::timeout(Duration::from_millis(200), &mut registering).await;
+        assert!(early.is_err(), "it was answered before the commit ended that found nobody");
+        if store.consumer("shop").await.unwrap().is_some() {
+            break;
+        }
+    }
+    running.simple("COMMIT").await.unwrap();
+    let row = registering.await.unwrap();
+    other.commit(&[say("lobby", "alice", "c2", "heard")]).await.unwrap();
+    assert!(other.arrange().await.unwrap());
+    let events = other.events(row.unwrap().position, 10).await.unwrap();
+    assert_eq!(events.len(), 1, "{events:?}");
 }
 
 /// Two nodes write the same rooms in opposite orders, and make the same ones. Neither locks the other out, nothing is

@@ -9,6 +9,7 @@ use veza_engine::ledger::{
 use veza_proto::RoomId;
 
 use super::find::{self, Find};
+use super::outbox;
 use super::row::{self, Row as _};
 use super::table::{self, Cell, Rows, Table};
 use super::{Connection, Indexed, StoreError};
@@ -25,8 +26,12 @@ pub(in crate::store) async fn apply<C: Connection>(
     let written = batch.iter().map(|write| at_hand.ledger.apply(write)).collect();
     at_hand.make_keys(connection).await?;
     at_hand.flush(connection).await?;
+    at_hand.tell(connection).await?;
     at_hand.erase(connection).await?;
     at_hand.expire(connection).await?;
+    if let Some(up_to) = at_hand.ledger.calls_expired() {
+        connection.run(find::FORGET_CALLS, &[up_to.into()]).await?;
+    }
     Ok(written)
 }
 
@@ -38,6 +43,8 @@ struct AtHand {
     keys: BTreeMap<RoomId, i64>,
     /// As they were loaded.
     rooms: BTreeMap<i64, RoomRow>,
+    /// Whether anybody listens to what happens, as far as it is known.
+    heard: Option<bool>,
 }
 
 impl AtHand {
@@ -45,11 +52,19 @@ impl AtHand {
         let rooms = needs.rooms.iter().map(|room| [Cell::from(room.as_str())]);
         for row in found(connection, &find::ROOMS, rooms).await? {
             let (key, room) = (row.integer("room_key")?, row::room(&row)?);
+            self.heard = Some(row.flag("listeners")?);
             self.keys.insert(room.id.clone(), key);
             self.ledger.rooms.load(room.id.clone(), room.clone());
             self.rooms.insert(key, room);
         }
-        let invites = needs.invites.iter().map(|key| [Cell::from(row::invite_name(key))]);
+        let calls = needs.calls.iter().map(|(service, key)| [Cell::from(service.as_str()), key.as_str().into()]);
+        let mut made = Vec::new();
+        for row in found(connection, &find::CALLS, calls).await? {
+            let (key, call) = row::call(&row)?;
+            made.extend(call.made.clone());
+            self.ledger.calls.load(key, call);
+        }
+        let invites = needs.invites.iter().chain(&made).map(|key| [Cell::from(row::invite_name(key))]);
         for row in found(connection, &find::INVITES, invites).await? {
             let (key, invite) = row::invite(&row)?;
             self.ledger.invites.load(key, invite);
@@ -65,6 +80,11 @@ impl AtHand {
     async fn load_members<C: Connection>(&mut self, connection: &mut C, needs: &Needs) -> Result<(), StoreError> {
         let members = needs.members.iter().filter_map(|(room, user)| Some([self.key(room)?, user.as_str().into()]));
         for row in found(connection, &find::MEMBERS, members).await? {
+            let key = (self.room(&row)?.id.clone(), row.user("member")?);
+            self.ledger.members.load(key, row::member(&row)?);
+        }
+        let owners = needs.owners.iter().filter_map(|room| Some([self.key(room)?]));
+        for row in found(connection, &find::OWNERS, owners).await? {
             let key = (self.room(&row)?.id.clone(), row.user("member")?);
             self.ledger.members.load(key, row::member(&row)?);
         }
@@ -141,7 +161,7 @@ impl AtHand {
     }
 
     async fn flush<C: Connection>(&self, connection: &mut C) -> Result<(), StoreError> {
-        let Ledger { members, reactions, totals, pins, revisions, mentions, invites, audit, .. } = &self.ledger;
+        let Ledger { members, reactions, totals, pins, revisions, mentions, invites, audit, calls, .. } = &self.ledger;
         self.flush_rooms(connection).await?;
         write(connection, &table::MEMBERS, members, |(room, user)| [self.at(room), user.as_str().into()], member_cells)
             .await?;
@@ -187,6 +207,16 @@ impl AtHand {
         )
         .await?;
         write(connection, &table::INVITES, invites, |key| [row::invite_name(key).into()], invite_cells).await?;
+        write(
+            connection,
+            &table::CALLS,
+            calls,
+            |(service, key)| [service.as_str().into(), key.as_str().into()],
+            |call| {
+                [call.digest.cast_signed().into(), call.made.as_ref().map(row::invite_name).into(), call.at_ms.into()]
+            },
+        )
+        .await?;
         write(
             connection,
             &table::AUDIT,
@@ -273,6 +303,27 @@ impl AtHand {
         });
         let documents: Vec<Indexed<'_>> = documents.collect();
         if documents.is_empty() { Ok(()) } else { connection.index(documents).await }
+    }
+
+    /// Keeps what has happened for whoever listens; costs nothing when nobody does. Whoever begins to listen waits until
+    /// every batch has ended that found nobody (`Database::outlive_commits`).
+    async fn tell<C: Connection>(&self, connection: &mut C) -> Result<(), StoreError> {
+        let happened = self.ledger.happened();
+        if happened.is_empty() {
+            return Ok(());
+        }
+        let heard = match self.heard {
+            Some(heard) => heard,
+            None => {
+                let only = found(connection, &find::LISTENERS, [[Cell::Number(1)]].into_iter()).await?;
+                only.first().map(|row| row.flag("listeners")).transpose()?.unwrap_or(false)
+            }
+        };
+        if !heard {
+            return Ok(());
+        }
+        let cells = happened.iter().map(|it| outbox::cells(self.at(&it.room), it));
+        connection.insert(&table::OUTBOX, rows(table::OUTBOX.width(), cells)).await
     }
 
     /// Takes out what the ledger's rows do not show of deleted messages.

@@ -16,8 +16,20 @@ pub(in crate::store) struct Find {
     pub(in crate::store) locks: bool,
 }
 
-pub(super) static ROOMS: Find =
-    Find { columns: room_columns!(), from: "rooms AS r", on: &[("r.id", Kind::Text)], and: "", locks: true };
+/// Whether anybody listens to what happens. No name is empty; saying so makes it a look into an index.
+macro_rules! has_listeners {
+    () => {
+        "(SELECT count(*) FROM (SELECT 1 FROM consumers AS c WHERE c.name > '' LIMIT 1) AS c) AS listeners"
+    };
+}
+
+pub(super) static ROOMS: Find = Find {
+    columns: concat!(room_columns!(), ", ", has_listeners!()),
+    from: "rooms AS r",
+    on: &[("r.id", Kind::Text)],
+    and: "",
+    locks: true,
+};
 
 pub(super) static INVITES: Find =
     Find { columns: invite_columns!(), from: "invites AS i", on: &[("i.name", Kind::Text)], and: "", locks: false };
@@ -79,10 +91,38 @@ pub(super) static PINS: Find = Find {
     locks: false,
 };
 
+pub(super) static OWNERS: Find = Find {
+    columns: concat!("m.room AS room_key, ", member_columns!()),
+    from: "members AS m",
+    on: &[("m.room", Kind::Number)],
+    and: "m.role = 5",
+    locks: false,
+};
+
+pub(super) static CALLS: Find = Find {
+    columns: "c.service, c.name, c.digest, c.made, c.at_ms",
+    from: "calls AS c",
+    on: &[("c.service", Kind::Text), ("c.name", Kind::Text)],
+    and: "",
+    locks: false,
+};
+
+/// As in [`ROOMS`], for a batch that has found no room.
+pub(super) static LISTENERS: Find = Find {
+    columns: has_listeners!(),
+    from: "outbox_state AS s",
+    on: &[("s.one", Kind::Number)],
+    and: "",
+    locks: false,
+};
+
 /// Every look-up of a batch.
 #[cfg(test)]
-pub(in crate::store) static ALL: [&Find; 9] =
-    [&ROOMS, &INVITES, &MEMBERS, &SENT, &ENTRIES, &EDITS, &REACTIONS, &TOTALS, &PINS];
+pub(in crate::store) static ALL: [&Find; 12] =
+    [&ROOMS, &INVITES, &MEMBERS, &SENT, &ENTRIES, &EDITS, &REACTIONS, &TOTALS, &PINS, &OWNERS, &CALLS, &LISTENERS];
+
+/// Keys that are remembered no more.
+pub(in crate::store) const FORGET_CALLS: &str = "DELETE FROM calls WHERE at_ms <= $1";
 
 /// Everything of a room up to an entry.
 pub(in crate::store) const EXPIRE: [&str; 6] = [

@@ -108,6 +108,14 @@ const ROOMS_LISTED: &str = concat!(
     " FROM rooms AS r \
      LEFT JOIN members AS m ON m.room = r.key AND m.member = $1 WHERE r.listed = 1 AND r.id > $2 ORDER BY r.id LIMIT $3"
 );
+const ROOMS_ALL: &str = concat!(
+    "SELECT ",
+    room_columns!(),
+    ", ",
+    member_columns!(),
+    " FROM rooms AS r \
+     LEFT JOIN members AS m ON m.room = r.key AND m.member = $1 WHERE r.id > $2 ORDER BY r.id LIMIT $3"
+);
 const ENTRIES_AFTER: &str = entries!(" AND e.seq > $3 ORDER BY e.seq LIMIT $4");
 const ENTRIES_BEFORE: &str = entries!(" AND e.seq < $3 ORDER BY e.seq DESC LIMIT $4");
 const TIMELINE_AFTER: &str = entries!(" AND e.place = 0 AND e.seq > $3 ORDER BY e.seq LIMIT $4");
@@ -166,12 +174,13 @@ const OVERDUE: &str = concat!(
 );
 
 #[cfg(test)]
-pub(in crate::store) const ALL: [&str; 27] = [
+pub(in crate::store) const ALL: [&str; 28] = [
     ROOM,
     ROOM_KEY,
     MEMBERSHIP,
     ROOMS_MINE,
     ROOMS_LISTED,
+    ROOMS_ALL,
     ENTRIES_AFTER,
     ENTRIES_BEFORE,
     TIMELINE_AFTER,
@@ -224,6 +233,7 @@ pub(super) async fn rooms(
     let statements: &[&'static str] = match which {
         Rooms::Mine => &[ROOMS_MINE],
         Rooms::Visible => &[ROOMS_MINE, ROOMS_LISTED],
+        Rooms::All => &[ROOMS_ALL],
     };
     for sql in statements {
         for row in database.fetch(sql, &values).await? {

@@ -1,8 +1,8 @@
 //! Rows of the databases as what the ledger and the readers know.
 
 use veza_engine::ledger::{
-    AuditRow, Deleted, Detail, EntryRow, InviteKey, InviteRow, Joined, Marker, MemberRow, RevisionRow, RoomRow,
-    Settings,
+    AuditRow, CallKey, CallRow, Deleted, Detail, EntryRow, InviteKey, InviteRow, Joined, Marker, MemberRow,
+    RevisionRow, RoomRow, Settings,
 };
 use veza_proto::v1::{Role, RoomKind};
 use veza_proto::{Cmid, RoomId, UserId};
@@ -176,6 +176,24 @@ pub(super) fn invite_name(key: &InviteKey) -> String {
         InviteKey::Code(code) => format!("c:{code}"),
         InviteKey::User(room, user) => format!("u:{room} {user}"),
     }
+}
+
+/// What [`invite_name`] wrote.
+fn invite_key(name: &str) -> Option<InviteKey> {
+    if let Some(code) = name.strip_prefix("c:") {
+        return Some(InviteKey::Code(code.to_owned()));
+    }
+    let (room, user) = name.strip_prefix("u:")?.split_once(' ')?;
+    Some(InviteKey::User(RoomId::parse(room).ok()?, UserId::parse(user).ok()?))
+}
+
+pub(super) fn call(row: &impl Row) -> Result<(CallKey, CallRow), StoreError> {
+    let made = match row.text_or_null("made")? {
+        Some(name) => Some(invite_key(&name).ok_or_else(|| damaged("a key made an invitation that has no name"))?),
+        None => None,
+    };
+    let digest = row.integer("digest")?.cast_unsigned();
+    Ok(((row.text("service")?, row.text("name")?), CallRow { digest, made, at_ms: row.natural("at_ms")? }))
 }
 
 pub(super) fn revision(row: &impl Row) -> Result<RevisionRow, StoreError> {

@@ -225,9 +225,22 @@ pub(in crate::store) static AUDIT: Table = Table {
     ],
 };
 
+pub(in crate::store) static CALLS: Table = Table {
+    name: "calls",
+    keys: &[text("service"), text("name")],
+    values: &[number("digest"), text("made"), number("at_ms")],
+};
+
+/// What happened, for whoever listens; rows are only added.
+pub(in crate::store) static OUTBOX: Table = Table {
+    name: "outbox",
+    keys: &[],
+    values: &[number("at_ms"), number("kind"), number("room"), sparse("seq"), text("whom"), bytes("payload")],
+};
+
 /// Every table whose rows a commit writes or removes.
 #[cfg(test)]
-pub(in crate::store) static ALL: [&Table; 18] = [
+pub(in crate::store) static ALL: [&Table; 19] = [
     &ROOMS,
     &ROOM_COUNTS,
     &MEMBERS,
@@ -241,6 +254,7 @@ pub(in crate::store) static ALL: [&Table; 18] = [
     &MENTIONS,
     &INVITES,
     &AUDIT,
+    &CALLS,
     &OF_MESSAGE[0],
     &OF_MESSAGE[1],
     &OF_MESSAGE[2],
@@ -280,6 +294,18 @@ impl<'a> Rows<'a> {
     /// One column from top to bottom.
     pub(in crate::store) fn column(&self, at: usize) -> impl Iterator<Item = &Cell<'a>> {
         self.cells.iter().skip(at).step_by(self.width)
+    }
+}
+
+impl Cell<'_> {
+    /// For another thread.
+    pub(in crate::store) fn into_owned(self) -> Cell<'static> {
+        match self {
+            Cell::Null => Cell::Null,
+            Cell::Number(number) => Cell::Number(number),
+            Cell::Text(text) => Cell::Text(Cow::Owned(text.into_owned())),
+            Cell::Bytes(bytes) => Cell::Bytes(Cow::Owned(bytes.into_owned())),
+        }
     }
 }
 

@@ -20,11 +20,15 @@ const SYNCHRONOUS_FULL: i64 = 2;
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "rooms and messages", include_str!("../migrations/sqlite/0001_rooms_and_messages.sql")),
     (2, "entries", include_str!("../migrations/sqlite/0002_entries.sql")),
+    (3, "calls", include_str!("../migrations/sqlite/0003_calls.sql")),
+    (4, "trust", include_str!("../migrations/sqlite/0004_trust.sql")),
     (5, "words later", include_str!("../migrations/sqlite/0005_words_later.sql")),
+    (6, "events", include_str!("../migrations/sqlite/0006_events.sql")),
+    (7, "streams", include_str!("../migrations/sqlite/0007_streams.sql")),
 ];
 
 /// The schema's version that this server writes.
-pub(super) const VERSION: i64 = 5;
+pub(super) const VERSION: i64 = 7;
 
 /// The file that `sqlite://path` or `sqlite:path` names.
 pub(in crate::store) fn path_of(url: &str) -> Result<PathBuf, OpenError> {

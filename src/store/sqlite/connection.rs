@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, Params, params_from_iter};
 use veza_engine::ledger::{Write, Written};
 
 use super::super::StoreError;
-use super::super::sql::{self, Cell, Column, Find, Indexed, Kind, Row as _, Rows, Table, damaged};
+use super::super::sql::{self, Cell, Column, Find, Indexed, Kind, Row as _, Rows, Statement, Table, damaged};
 use super::{checkpoint, connect};
 
 pub(super) const ROOM_KEY_MAX: &str = "SELECT coalesce(max(key), 0) FROM rooms";
@@ -109,6 +109,44 @@ impl Connected {
         self.execute("COMMIT", [])?;
         self.unfolded += batch.len() + COMMIT_WEIGHT;
         Ok(written)
+    }
+
+    /// As [`Connected::commit`], of statements.
+    pub(super) fn change(&mut self, statements: &[Statement<'_>]) -> Result<(), StoreError> {
+        self.execute("BEGIN IMMEDIATE", [])?;
+        self.run_all(statements)?;
+        self.execute("COMMIT", [])?;
+        self.unfolded += statements.len() + COMMIT_WEIGHT;
+        Ok(())
+    }
+
+    /// As [`Connected::change`], unless the first of the statements changes nothing.
+    pub(super) fn change_if(&mut self, first: &[Statement<'_>], then: &[Statement<'_>]) -> Result<bool, StoreError> {
+        self.execute("BEGIN IMMEDIATE", [])?;
+        if self.run_all(first)? == 0 {
+            self.execute("ROLLBACK", [])?;
+            return Ok(false);
+        }
+        self.run_all(then)?;
+        self.execute("COMMIT", [])?;
+        self.unfolded += 1 + then.len() + COMMIT_WEIGHT;
+        Ok(true)
+    }
+
+    /// How many rows they have changed.
+    fn run_all(&self, statements: &[Statement<'_>]) -> Result<usize, StoreError> {
+        let mut changed = 0;
+        for (sql, cells) in statements {
+            let mut statement = self.inner.prepare_cached(sql)?;
+            for (at, cell) in cells.iter().enumerate() {
+                // SQLite counts parameters by their first appearance; their names say which value is meant.
+                if let Some(index) = statement.parameter_index(&format!("${}", at + 1))? {
+                    statement.raw_bind_parameter(index, value(Kind::Number, cell))?;
+                }
+            }
+            changed += statement.raw_execute()?;
+        }
+        Ok(changed)
     }
 
     /// Whether so much stands in the log that it is worth folding it into the file.

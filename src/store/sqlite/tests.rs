@@ -93,7 +93,7 @@ async fn every_connection_that_writes_is_durable() {
 async fn no_statement_walks_a_table() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir.path().join("veza.db")).await;
-    let reads = [read::MATCHING].into_iter().chain(sql::EVERY_READ).map(str::to_owned);
+    let reads = [read::MATCHING].into_iter().chain(sql::EVERY_READ).chain(sql::EVERY_LOOK).map(str::to_owned);
     for sql in connection::every_statement().into_iter().chain(reads) {
         let plan = sqlx::query_as::<_, (i64, i64, i64, String)>(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
         for (_, _, _, step) in plan.fetch_all(&store.readers).await.unwrap() {
@@ -270,8 +270,8 @@ fn database(url: &str) -> config::Database {
 async fn a_url_opens_its_database() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("data/rooms.db");
-    let store = store::open(&database(&format!("sqlite://{}", file.display())), dir.path()).await.unwrap();
-    store.commit(&[create("lobby")]).await.unwrap();
+    let opened = store::open(&database(&format!("sqlite://{}", file.display())), dir.path()).await.unwrap();
+    opened.store.commit(&[create("lobby")]).await.unwrap();
     assert!(file.exists());
 
     store::open(&database(""), dir.path()).await.unwrap();

@@ -57,7 +57,7 @@ impl Content {
 }
 
 #[cfg(unix)]
-fn refuse_exposed(path: &Path) -> Result<(), TlsError> {
+pub(super) fn refuse_exposed(path: &Path) -> Result<(), TlsError> {
     use std::os::unix::fs::PermissionsExt;
     let metadata = std::fs::metadata(path).map_err(|source| TlsError::Io { path: path.to_owned(), source })?;
     if metadata.permissions().mode() & 0o007 != 0 {
@@ -67,6 +67,6 @@ fn refuse_exposed(path: &Path) -> Result<(), TlsError> {
 }
 
 #[cfg(not(unix))]
-fn refuse_exposed(_path: &Path) -> Result<(), TlsError> {
+pub(super) fn refuse_exposed(_path: &Path) -> Result<(), TlsError> {
     Ok(())
 }

@@ -36,17 +36,17 @@ impl Node {
                     Some(invited) => InviteKey::User(room.clone(), invited),
                     None => InviteKey::Code(format!("code-{}", around.stage.chance.below(1 << 40))),
                 };
-                let (actor, expires_ms) = (user.clone(), at_ms + seconds * 1_000);
+                let (actor, expires_ms) = (user.clone().into(), at_ms + seconds * 1_000);
                 let write = Write::Invite { room, actor, key: invite, uses_max, expires_ms, at_ms };
                 self.write_down(key, user, ticket, write, around);
             }
             Ask::Join { room, invite } => {
                 let entitlements = if user.as_str() < "d" { vec!["gold".to_owned()] } else { Vec::new() };
-                let write = Write::Join { room, user: user.clone(), invite, entitlements, at_ms };
+                let write = Write::Join { room, user: user.clone(), invite, entitlements, admitted_by: None, at_ms };
                 self.write_down(key, user, ticket, write, around);
             }
             Ask::Leave { room } => {
-                let write = Write::Leave { room, user: user.clone() };
+                let write = Write::Leave { room, user: user.clone(), ended_by: None, at_ms };
                 self.write_down(key, user, ticket, write, around);
             }
             Ask::Mark { room, delivered_seq, read_seq } => {
@@ -270,7 +270,13 @@ impl Node {
                 let room = String::from(room);
                 reply::Result::Marked(Marked { room, delivered_seq, read_seq, unread, mentions: 0 })
             }
-            (write, written @ (Written::Appended(_) | Written::Duplicate { .. } | Written::Expired { .. })) => {
+            (
+                write,
+                written @ (Written::Appended(_)
+                | Written::Duplicate { .. }
+                | Written::Expired { .. }
+                | Written::Repeated(_)),
+            ) => {
                 unreachable!("{written:?} answers no {write:?}")
             }
         };

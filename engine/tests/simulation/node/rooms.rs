@@ -241,6 +241,7 @@ impl Node {
                 }
                 Output::Append { session, ticket, author, cmid, content } => {
                     let at_ms = self.now(around.stage).as_millis();
+                    let author = author.into();
                     let write = Write::Append { room: id.clone(), author, cmid: cmid.clone(), content, at_ms };
                     let reply = Reply::Append { session, ticket: ticket.clone(), room: id.clone(), cmid };
                     let life = self.life();

@@ -37,6 +37,7 @@ impl Room {
                 self.expired = self.expired.max(*up_to);
                 Ok(Expected::Done)
             }
+            Write::Once { .. } => unreachable!("no client has idempotency keys"),
         }
     }
 

@@ -1,0 +1,7 @@
+//! Whom the server believes: keys of others, revocations, and the platform's own say.
+
+mod callbacks;
+mod calls;
+mod keys;
+mod platform;
+mod revocation;
