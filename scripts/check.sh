@@ -36,6 +36,16 @@ if have npm && [ -d clients/web/node_modules ]; then
 else
   skip "page: types, dist, generated messages" "no npm, or no node modules (make setup)"
 fi
+if have go; then
+  phase "Go module: format, vet, dependencies" scripts/go.sh check
+else
+  skip "Go module: format, vet, dependencies" "no go here"
+fi
+if have go && [ -d clients/web/node_modules ]; then
+  phase "Go module: generated code" scripts/go.sh check-gen
+else
+  skip "Go module: generated code" "no go, or no node modules (make setup)"
+fi
 if have python3 && python3 -c 'import yaml' 2>/dev/null; then
   phase "deploy: YAML parses" python3 scripts/deploy_yaml.py
 else

@@ -19,6 +19,7 @@ want python3 python3
 want curl curl
 want node nodejs
 want npm npm
+want go golang-go
 # Debian keeps the server's programs out of the path.
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
 

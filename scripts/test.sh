@@ -17,6 +17,11 @@ if have npm && [ -d clients/web/node_modules ]; then
 else
   skip "page and SDK" "no npm or no node modules here"
 fi
+if have go; then
+  phase "Go module, against the server" scripts/go.sh test
+else
+  skip "Go module, against the server" "no go here"
+fi
 if have python3; then
   phase "a stranger's conversation" scripts/conversation.sh
 else

@@ -74,15 +74,20 @@ function tools(summary) {
     await page.screenshot({ path });
     summary.shots.push(path);
   };
-  /** Opens the page signed in as somebody; errors of the page are errors of the run. */
-  const open = async (context, user, query = {}) => {
+  /** A page whose errors are errors of the run. */
+  const watch = async (context, user) => {
     await bringOwnPage(context);
     const page = await context.newPage();
     page.on("pageerror", (error) => summary.errors.push(`${user}: ${error.message}`));
+    return page;
+  };
+  /** Opens the page signed in as somebody. */
+  const open = async (context, user, query = {}) => {
+    const page = await watch(context, user);
     await page.goto(`${url}/?${new URLSearchParams({ user, ...query })}`);
     return page;
   };
-  return { check, shot, open, figure: (name, value) => (summary.figures[name] = value) };
+  return { check, shot, watch, open, figure: (name, value) => (summary.figures[name] = value) };
 }
 
 export const transportIs = (page, name, timeout) =>
