@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The Go module: gen | check | check-gen | test. `gen` and `check-gen` need the node modules (make setup), `test` the built
-# server; VEZA_BIN names another than target/debug/veza.
+# server, which lies in CARGO_TARGET_DIR or target/; VEZA_BIN names another.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
+built=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 cd clients/go
 
 buf=$root/clients/web/node_modules/.bin/buf
@@ -35,7 +36,7 @@ case "${1:-}" in
     ;;
   test)
     go test -race ./...
-    VEZA_BIN=${VEZA_BIN:-$root/target/debug/veza} go test -race -tags e2e -count=1 ./e2e/... ./example/...
+    VEZA_BIN=${VEZA_BIN:-$built/debug/veza} go test -race -tags e2e -count=1 ./e2e/... ./example/...
     ;;
   *)
     echo "usage: scripts/go.sh gen|check|check-gen|test" >&2
