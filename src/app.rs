@@ -98,7 +98,7 @@ impl App {
         make_private(&config.data_dir)?;
         let (tasks, clock) = (Tasks::new(), Clock::start());
         let metrics = start_metrics(&config, &tasks).await?;
-        let Opened { store, outbox, records, desk } = store::open(&config.database, &config.data_dir).await?;
+        let Opened { store, outbox, records, desk, .. } = store::open(&config.database, &config.data_dir).await?;
         let bus = bus::open(&config.redis);
         let auth = Auth::load(&config.auth, config.environment, &config.data_dir)?;
         auth.prepare().await;
