@@ -190,7 +190,6 @@ pub struct Settlement {
 
 /// What becomes of a dead letter.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "one of them at a time")]
 pub enum Letter {
     /// There is none.
     None,
