@@ -21,3 +21,4 @@ pub mod store;
 pub mod tasks;
 pub mod telemetry;
 pub mod transport;
+pub mod webhooks;

@@ -10,6 +10,7 @@ mod contract;
 use veza_proto::gateway::v1::{Decision, Effects, Review, ReviewCategory, ReviewState, Stream, StreamCategory};
 
 pub(super) use self::memory::Kept;
+pub(super) use self::sql::{claim, remember};
 use super::Answered;
 
 /// The part of a database that keeps streams and reviews. Every implementation passes the suite in

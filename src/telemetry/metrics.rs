@@ -109,6 +109,15 @@ declare! {
     gauge events_kept() "Events in the outbox, at most: from the first position that is kept to the last.";
     gauge events_streams() "Consumers whose stream is open on this node.";
 
+    counter webhooks_attempts_total(webhook, outcome) "Deliveries tried: delivered, status (another than 2xx), redirect, gone (410), address (no public one), unreachable, late (no answer in time), unwritable (no JSON).";
+    histogram webhooks_attempt_seconds() "One delivery, from looking up its address to the status.";
+    counter webhooks_dead_letters_total(webhook) "Events that could not be delivered and were put aside.";
+    counter webhooks_dead_letters_dropped_total(webhook) "Dead letters that went because there were too many.";
+    counter webhooks_missed_total(webhook) "Times that a webhook was so far behind that events were gone before they were delivered.";
+    gauge webhooks_lag(webhook) "Positions between the outbox's end and where a webhook stands; other: webhooks past the 64th.";
+    gauge webhooks_lag_seconds(webhook) "How long the oldest event has waited that a webhook has not delivered or put aside.";
+    gauge webhooks_held() "Webhooks that this node delivers for.";
+
     counter certificate_reloads_total(outcome) "Certificates reloaded or renewed: ok, failed.";
     gauge certificate_expires_seconds() "When the current certificate ends, seconds since 1970-01-01 UTC.";
     counter spans_exported_total(outcome) "Spans sent to the collector: ok, failed.";

@@ -128,6 +128,7 @@ fn configuration(data: &std::path::Path) -> config::Config {
             reflection: false,
         },
         events: config::Events { retention_hours: 72, rows_max: 10_000_000 },
+        webhooks: config::Webhooks { allow_private: false, ca_file: None, give_up_after: Duration::from_secs(1_800) },
         tls: config::Tls { files: None },
         auth: config::Auth {
             algorithm: config::TokenAlgorithm::EdDsa,
