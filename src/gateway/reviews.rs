@@ -77,7 +77,7 @@ impl ReviewCalls {
             return Ok(Response::new(FileReviewResponse { review: as_seen_by(filed.review, &call.actor) }));
         }
         let used = self.records.used(&call, &row.review.id);
-        if !self.records.desk.keep_review(&row, used.as_ref()).await.map_err(failed)? {
+        if !self.records.keep_review(&row, used.as_ref()).await? {
             // The same report came by another way at the same time.
             let filed = self.records.desk.reported(&row.report).await.map_err(failed)?.ok_or_else(busy)?;
             return Ok(Response::new(FileReviewResponse { review: as_seen_by(filed.review, &call.actor) }));
@@ -148,7 +148,7 @@ impl ReviewCalls {
             self.records.within_rate(&call)?;
             let pending = Some(Decision { at_ms: self.records.hub.now_ms(), ..decision.clone() });
             let begun = ReviewRow { review: next(row.review), pending, ..row };
-            if self.records.desk.keep_review(&begun, None).await.map_err(failed)? {
+            if self.records.keep_review(&begun, None).await? {
                 let review = Some(self.carry_out(begun, used).await?);
                 return Ok(Response::new(DecideResponse { review }));
             }
@@ -175,7 +175,7 @@ impl ReviewCalls {
             let review = reviews::appealed(row.review, user.as_str(), &asked.text, now_ms).map_err(said)?;
             let row = ReviewRow { review: next(review), ..row };
             let used = self.records.used(&call, &asked.id);
-            if self.records.desk.keep_review(&row, used.as_ref()).await.map_err(failed)? {
+            if self.records.keep_review(&row, used.as_ref()).await? {
                 return Ok(Response::new(AppealResponse { review: as_seen_by(row.review, &call.actor) }));
             }
         }
@@ -237,7 +237,7 @@ impl ReviewCalls {
         {
             if status.code() != Code::Unavailable {
                 let open = ReviewRow { review: next(row.review), pending: None, ..row };
-                self.records.desk.keep_review(&open, None).await.map_err(failed)?;
+                self.records.keep_review(&open, None).await?;
             }
             return Err(status);
         }
@@ -245,7 +245,7 @@ impl ReviewCalls {
         let report = if row.review.seq == 0 { String::new() } else { row.report };
         let review = next(reviews::decided(row.review, decision));
         let done = ReviewRow { review, report, pending: None };
-        if self.records.desk.keep_review(&done, used.as_ref()).await.map_err(failed)? {
+        if self.records.keep_review(&done, used.as_ref()).await? {
             return Ok(done.review);
         }
         // Somebody else has carried it out at the same time.

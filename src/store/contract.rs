@@ -23,7 +23,9 @@ use veza_proto::v1::{Role, RoomKind, Sanction};
 use veza_proto::{Cmid, RoomId, UserId};
 
 pub(super) use self::launcher::cluster;
+use super::desk::Desk;
 use super::outbox::Outbox;
+use super::records::Records;
 use super::{Anchor, Entry, MemoryStore, PostgresStore, SqliteStore, Store, View};
 use crate::config;
 
@@ -115,6 +117,8 @@ macro_rules! suites {
             events::old_events_are_removed_and_it_is_known_how_far,
             events::a_consumer_is_removed_once_under_a_key,
             events::events_of_others_are_appended,
+            events::streams_and_reviews_are_told_as_they_are_kept,
+            events::a_revocation_is_told_with_itself,
             random::the_same_operations_give_the_same_answers_as_memory,
         ]);)*
     };
@@ -150,8 +154,8 @@ pub(super) fn postgres_at(url: String) -> config::Database {
 }
 
 /// All that a database is.
-pub(super) trait Database: Store + Outbox {}
-impl<T: Store + Outbox> Database for T {}
+pub(super) trait Database: Store + Outbox + Records + Desk {}
+impl<T: Store + Outbox + Records + Desk> Database for T {}
 
 /// The clock of the stories.
 const NOW: u64 = 1_760_000_000_000;

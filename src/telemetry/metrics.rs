@@ -107,6 +107,7 @@ declare! {
     gauge events_lag(consumer) "Positions between the outbox's end and where a consumer stands; other: consumers past the 64th name.";
     gauge events_lag_seconds(consumer) "How long the oldest event has waited that a consumer has not acknowledged.";
     gauge events_kept() "Events in the outbox, at most: from the first position that is kept to the last.";
+    counter sessions_untold_total(kind) "Comings and goings of sessions that no event tells of, because too many waited: connected, disconnected.";
     gauge events_streams() "Consumers whose stream is open on this node.";
 
     counter certificate_reloads_total(outcome) "Certificates reloaded or renewed: ok, failed.";

@@ -8,6 +8,7 @@ use super::*;
 use crate::authz::Authz;
 use crate::bus::MemoryBus;
 use crate::clock::Clock;
+use crate::events::{Events, Retention};
 use crate::gateway::access::Service;
 use crate::gateway::scope::Scope;
 use crate::hub::{Guards, Hub, UserRate};
@@ -66,9 +67,11 @@ async fn calls(tasks: &Tasks) -> (ReviewCalls, Arc<MemoryStore>) {
         ..Review::default()
     };
     let row = ReviewRow { review, report: String::new(), pending: None };
-    assert!(store.keep_review(&row, None).await.unwrap());
+    assert!(store.keep_review(&row, None, 1).await.unwrap());
     let desk: Arc<dyn Desk> = store.clone();
-    (ReviewCalls { records: Records { hub, desk } }, store)
+    let retention = Retention { hours: 1, rows_max: 1_000 };
+    let events = Events::start(store.clone(), Arc::default(), retention, Clock::start(), tasks);
+    (ReviewCalls { records: Records { hub, desk, events } }, store)
 }
 
 fn asked(outcome: Outcome) -> Request<DecideRequest> {
@@ -90,7 +93,7 @@ async fn begin(store: &MemoryStore) -> ReviewRow {
         ..Decision::default()
     };
     let begun = ReviewRow { review: next(row.review), pending: Some(decision), ..row };
-    assert!(store.keep_review(&begun, None).await.unwrap());
+    assert!(store.keep_review(&begun, None, 5).await.unwrap());
     begun
 }
 
