@@ -161,17 +161,19 @@ mod tests {
 
     /// `alice +01 first`, in one line.
     fn line(event: &Event) -> String {
-        match event.kind.as_ref().unwrap() {
-            Kind::SessionConnected(it) => {
-                assert_eq!((it.device.as_str(), it.node.as_str()), ("phone", "000000000000002a"));
-                format!("{} +{} {}{}", event.user, &it.session[..2], it.transport, if it.first { " first" } else { "" })
+        let (session, device, node, rest) = match &event.kind {
+            Some(Kind::SessionConnected(it)) => {
+                let rest = format!("{}{}", it.transport, if it.first { " first" } else { "" });
+                (format!("+{}", &it.session[..2]), &it.device, &it.node, rest)
             }
-            Kind::SessionDisconnected(it) => {
-                assert_eq!((it.device.as_str(), it.node.as_str()), ("phone", "000000000000002a"));
-                format!("{} -{} {}{}", event.user, &it.session[..2], it.code, if it.last { " last" } else { "" })
+            Some(Kind::SessionDisconnected(it)) => {
+                let rest = format!("{}{}", it.code, if it.last { " last" } else { "" });
+                (format!("-{}", &it.session[..2]), &it.device, &it.node, rest)
             }
-            other => panic!("{other:?}"),
-        }
+            Some(_) | None => panic!("{event:?}"),
+        };
+        assert_eq!((device.as_str(), node.as_str()), ("phone", "000000000000002a"));
+        format!("{} {session} {rest}", event.user)
     }
 
     #[tokio::test]

@@ -84,7 +84,7 @@ declare! {
 
     counter commits_total(outcome) "Batches committed by the writer: ok, unavailable, conflict, full, damaged.";
     histogram commit_seconds() "One durable commit, from begin to synced.";
-    counter committed_writes_total(kind) "Writes inside committed batches: append, edit, delete, react, pin, mark, expire, join, leave, set_role, moderate, invite, revoke_invite, create_room, open_direct, update_room.";
+    counter committed_writes_total(kind) "Writes inside committed batches: append, edit, delete, react, pin, mark, expire, join, leave, set_role, moderate, invite, revoke_invite, create_room, open_direct, update_room, audit.";
     gauge commit_queue() "Writes waiting for the writer.";
     counter store_reads_total(kind, outcome) "Reads from the store.";
     histogram store_read_seconds(kind) "One read from the store.";
