@@ -288,14 +288,13 @@ mod tests {
         for id in 0..3 {
             attendance.came(&Seat { id: [id; 16], holder: holder("alice") }, id == 0);
         }
-        let told = loop {
-            let told = away.0.events(0, 100).await.unwrap();
-            if told.len() >= 3 {
-                break told;
+        let all = async {
+            while away.0.span().await.unwrap().head < 3 {
+                tokio::time::sleep(GAP).await;
             }
-            tokio::time::sleep(GAP).await;
         };
-        let told: Vec<_> = told.iter().map(line).collect();
+        tokio::time::timeout(Duration::from_secs(20), all).await.expect("some are lost");
+        let told: Vec<_> = away.0.events(0, 100).await.unwrap().iter().map(line).collect();
         assert_eq!(told, ["alice +00 quic first", "alice +01 quic", "alice +02 quic"]);
     }
 }
