@@ -21,6 +21,7 @@ use crate::events::{Events, Retention};
 use crate::gateway::{Gateway, GatewayError, Parts, Trust};
 use crate::hub::{Guards, Hub, UserRate};
 use crate::ops::{self, Ops};
+use crate::session::attendance::Attendance;
 use crate::session::devices::Devices;
 use crate::session::registry::Registry;
 use crate::session::revocation::Revocations;
@@ -109,9 +110,6 @@ impl App {
         let certificates = Certificates::load(&config.tls, &config.data_dir, SystemTime::now())?;
         let limits = &config.limits;
         let admissions = Admissions::new(config.performance.max_connections, limits.connections_per_address);
-        let registry = Registry::new(limits.connections_per_user);
-        let revocations = Revocations::new(auth.clone(), Arc::clone(&records), Arc::clone(&registry), clock);
-        revocations.catch_up().await?;
         let devices = Devices::new(Arc::clone(&records));
 
         let (writer, handle) = Writer::new(Arc::clone(&store), config.database.timeout);
@@ -124,6 +122,12 @@ impl App {
         let rate = UserRate { per_second: limits.user_publish_per_second, burst: limits.user_publish_burst };
         let guards = Guards { rate, authz: authz.clone() };
         let hub = Hub::start(Arc::clone(&store), handle, Arc::clone(&bus), workers, guards, clock, &tasks);
+        let (attendance, noted) = Attendance::new(hub.node(), clock);
+        tasks.spawn("attendance", noted.tell(events.clone(), tasks.token()));
+        let registry = Registry::new(limits.connections_per_user, attendance);
+        let revocations =
+            Revocations::new(auth.clone(), Arc::clone(&records), Arc::clone(&registry), events.clone(), clock);
+        revocations.catch_up().await?;
         if config.environment == Environment::Development {
             let lobby = RoomId::parse("lobby").expect("a valid id");
             hub.ensure_room(lobby, "Lobby").await?;

@@ -125,7 +125,7 @@ impl Gateway {
         let (address, socket) = bound.map_err(|source| GatewayError::Bind { address, source })?;
         let draining = CancellationToken::new();
         let (reporter, health) = tonic_health::server::health_reporter();
-        let records = Records { hub: parts.hub, desk: parts.desk };
+        let records = Records { hub: parts.hub, desk: parts.desk, events: parts.events.clone() };
         let Served { mut routes, names } = serve(
             Routes::new(health),
             records,

@@ -1,5 +1,6 @@
 //! One task per connection: it drives the session's state machine with what the link, the rooms and the clock say.
 
+pub mod attendance;
 pub mod devices;
 mod entry;
 mod meters;
@@ -87,8 +88,10 @@ enum Stage {
         until: Instant,
         said: bool,
     },
+    /// `code` is that of a close, 0 when there was none.
     Ended {
         why: &'static str,
+        code: u16,
     },
 }
 
@@ -232,7 +235,8 @@ impl Driver {
                 }
                 Inbound::Alive => self.session.handle_alive(now),
                 Inbound::Ended(end) => {
-                    self.stage = Stage::Ended { why: why(&end) };
+                    let (why, code) = over(&end);
+                    self.stage = Stage::Ended { why, code };
                     return true;
                 }
             }
@@ -272,7 +276,7 @@ impl Driver {
                 },
                 Output::Ping => self.link.ping(),
                 Output::Close { code, reason } => {
-                    self.leave(code.label());
+                    self.leave(code.label(), code.code());
                     let within = if code == CloseCode::Revoked { REVOKED_WITHIN } else { CLOSE_WITHIN };
                     self.stage = Stage::Closing { code, reason, until: Instant::now() + within, said: false };
                 }
@@ -317,10 +321,10 @@ impl Driver {
             }
         }
         let closed = if *said { self.link.poll_close(cx, *code, reason) } else { self.link.poll_flush(cx).map(drop) };
-        let (label, until, said) = (code.label(), *until, *said);
+        let (why, code, until, said) = (code.label(), code.code(), *until, *said);
         self.sleep.as_mut().reset(until.into());
         if (said && closed.is_ready()) || self.sleep.as_mut().poll(cx).is_ready() {
-            self.stage = Stage::Ended { why: label };
+            self.stage = Stage::Ended { why, code };
             return Poll::Ready(());
         }
         Poll::Pending
@@ -348,11 +352,11 @@ impl Driver {
     /// Tells how it ended.
     fn end(&mut self) {
         let transport = self.transport.label();
-        let why = match &self.stage {
-            Stage::Ended { why } => why,
-            Stage::Running | Stage::Closing { .. } => "dropped",
+        let (why, code) = match self.stage {
+            Stage::Ended { why, code } => (why, code),
+            Stage::Running | Stage::Closing { .. } => ("dropped", CloseCode::Internal.code()),
         };
-        self.leave(why);
+        self.leave(why, code);
         if self.caller.is_none() {
             declared::hello_failed_total(transport, why).increment(1);
         }
@@ -360,8 +364,9 @@ impl Driver {
     }
 
     /// Leaves the rooms and gives its place back. A session that is closing is nowhere any more, however long its link takes.
-    fn leave(&mut self, why: &'static str) {
-        if self.place.take().is_some() {
+    fn leave(&mut self, why: &'static str, code: u16) {
+        if let Some(place) = self.place.take() {
+            place.leave(code);
             self.node.hub.forget(self.key, &self.mailbox, self.session.rooms());
             declared::sessions(self.transport.label()).decrement(1.0);
             declared::sessions_closed_total(self.transport.label(), why).increment(1);
@@ -369,10 +374,11 @@ impl Driver {
     }
 }
 
-fn why(end: &End) -> &'static str {
+/// A client that closes its link has said what it wanted, whatever number it takes for that.
+fn over(end: &End) -> (&'static str, u16) {
     match end {
-        End::Closed { .. } => "peer_closed",
-        End::Lost { .. } => "lost",
+        End::Closed { .. } => ("peer_closed", CloseCode::Normal.code()),
+        End::Lost { .. } => ("lost", 0),
     }
 }
 

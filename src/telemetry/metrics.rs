@@ -84,7 +84,7 @@ declare! {
 
     counter commits_total(outcome) "Batches committed by the writer: ok, unavailable, conflict, full, damaged.";
     histogram commit_seconds() "One durable commit, from begin to synced.";
-    counter committed_writes_total(kind) "Writes inside committed batches: append, edit, delete, react, pin, mark, expire, join, leave, set_role, moderate, invite, revoke_invite, create_room, open_direct, update_room.";
+    counter committed_writes_total(kind) "Writes inside committed batches: append, edit, delete, react, pin, mark, expire, join, leave, set_role, moderate, invite, revoke_invite, create_room, open_direct, update_room, audit.";
     gauge commit_queue() "Writes waiting for the writer.";
     counter store_reads_total(kind, outcome) "Reads from the store.";
     histogram store_read_seconds(kind) "One read from the store.";
@@ -107,6 +107,7 @@ declare! {
     gauge events_lag(consumer) "Positions between the outbox's end and where a consumer stands; other: consumers past the 64th name.";
     gauge events_lag_seconds(consumer) "How long the oldest event has waited that a consumer has not acknowledged.";
     gauge events_kept() "Events in the outbox, at most: from the first position that is kept to the last.";
+    counter sessions_untold_total(kind) "Comings and goings of sessions that no event tells of, because too many waited: connected, disconnected.";
     gauge events_streams() "Consumers whose stream is open on this node.";
 
     counter webhooks_attempts_total(webhook, outcome) "Deliveries tried: delivered, status (another than 2xx), redirect, gone (410), address (no public one), unreachable, late (no answer in time), unwritable (no JSON).";
