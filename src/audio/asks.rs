@@ -16,11 +16,11 @@ use veza_proto::v1::{
 };
 use veza_proto::{RoomId, UserId};
 
+use super::Audio;
 use super::channel::{HOLD, Who};
 use super::seat::Seat;
 use super::shard::{Command, Heard, Listen, Publish};
 use super::show::shown;
-use super::Audio;
 use crate::hub::{Call, Caller};
 use crate::store::StoreError;
 use crate::store::desk::{Live, StreamRow};
@@ -44,7 +44,8 @@ impl Audio {
         match ask {
             AudioAsk::List { after, limit } => self.list(caller, after, limit).await,
             AudioAsk::Create { stream, title, description, profile } => {
-                let stream = Stream { id: stream, title, description, profile: profile_of(profile).into(), ..Stream::default() };
+                let stream =
+                    Stream { id: stream, title, description, profile: profile_of(profile).into(), ..Stream::default() };
                 self.create(caller, stream).await
             }
             AudioAsk::Publish { stream, ladder } => self.publish(caller, seat, &stream, ladder).await,

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use veza_engine::audio::{
-    Carrier, Controller, Ingest, Ladder, Link, Listener, Packet, Ready, Ring, Steps, Totals,
-};
+use veza_engine::audio::{Carrier, Controller, Ingest, Ladder, Link, Listener, Packet, Ready, Ring, Steps, Totals};
 use veza_engine::{SessionKey, Timestamp};
 use veza_proto::media::{FRAME_MS, MediaPacket};
 use veza_proto::v1::{

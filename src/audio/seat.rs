@@ -72,7 +72,10 @@ mod tests {
         }
         assert!(seat.take("stream-0", 0).is_ok(), "the same one again");
         assert_eq!(seat.take("one-more", 9).unwrap_err().code(), ErrorCode::Limit);
-        assert_eq!((seat.handle("stream-1"), seat.give_up("stream-1"), seat.handle("stream-1")), (Some(1), Some(1), None));
+        assert_eq!(
+            (seat.handle("stream-1"), seat.give_up("stream-1"), seat.handle("stream-1")),
+            (Some(1), Some(1), None)
+        );
         assert!(seat.take("one-more", 9).is_ok());
         assert_eq!(seat.close().len(), STREAMS_MAX);
         assert!(seat.is_closed() && seat.take("late", 1).is_err());

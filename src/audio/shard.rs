@@ -81,7 +81,15 @@ pub(super) struct Shard {
 impl Shard {
     pub(super) fn new(audio: Audio, clock: Clock) -> Self {
         let now = clock.now();
-        Self { audio, channels: BTreeMap::new(), clock, meters: Arc::new(Meters::new()), ticked: now, announced: now, counted: (0, 0) }
+        Self {
+            audio,
+            channels: BTreeMap::new(),
+            clock,
+            meters: Arc::new(Meters::new()),
+            ticked: now,
+            announced: now,
+            counted: (0, 0),
+        }
     }
 
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>, stop: CancellationToken) {
@@ -132,7 +140,8 @@ impl Shard {
                 if seat.is_closed() {
                     return;
                 }
-                let channel = self.channel(handle, stream);
+                let channel = self.channel(handle, stream.clone());
+                channel.changed(stream);
                 let first = channel.publish(ladder, session, mailbox, now);
                 // Who does not wait any more has left, which comes next.
                 let _gone = reply.send((first, channel.shown()));

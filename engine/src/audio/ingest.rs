@@ -187,7 +187,8 @@ mod tests {
     }
 
     fn packet(newest: u32, ages: &[u8]) -> MediaPacket {
-        let frame = |age: &u8| MediaFrame { age: *age, rung: 0, switch_point: false, payload: Bytes::from_static(FULL) };
+        let frame =
+            |age: &u8| MediaFrame { age: *age, rung: 0, switch_point: false, payload: Bytes::from_static(FULL) };
         MediaPacket { handle: 1, newest, level: 30, fresh: 1, frames: ages.iter().map(frame).collect() }
     }
 

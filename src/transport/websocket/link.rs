@@ -79,7 +79,17 @@ enum Step {
 impl<S> WebSocketLink<S> {
     pub(super) fn new(socket: WebSocketStream<S>, peer: Peer, meters: Arc<Meters>) -> Self {
         meters.accepted.increment(1);
-        Self { peer, socket, unwritten: 0, blocked: false, closed: None, leaving: None, ended: false, media: Arc::default(), meters }
+        Self {
+            peer,
+            socket,
+            unwritten: 0,
+            blocked: false,
+            closed: None,
+            leaving: None,
+            ended: false,
+            media: Arc::default(),
+            meters,
+        }
     }
 }
 
