@@ -1,5 +1,6 @@
 //! Live audio: what becomes of a publisher's frames, and what each listener is sent of them.
 
+mod controller;
 mod ingest;
 mod listener;
 mod ring;
@@ -7,6 +8,7 @@ mod ring;
 use veza_proto::media::RUNGS_MAX;
 use veza_proto::v1::{AudioProfile, Error, PublishedRung, QualityPin, ReceiverReport};
 
+pub use controller::{Carrier, Controller, Decision, Link, Steps, TICK};
 pub use ingest::{Ingest, Ready, Refusal, Totals};
 pub use listener::{Listener, Packet, Shape};
 pub use ring::Ring;
