@@ -36,6 +36,7 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 
+use crate::audio::Audio;
 use crate::config::{self, Environment};
 use crate::events::Events;
 use crate::hub::Hub;
@@ -72,6 +73,7 @@ use webhooks::WebhookCalls;
 pub struct Parts {
     pub store: Arc<dyn Store>,
     pub hub: Hub,
+    pub audio: Audio,
     pub desk: Arc<dyn Desk>,
     pub events: Events,
     pub webhooks: Webhooks,
@@ -125,7 +127,13 @@ impl Gateway {
         let (address, socket) = bound.map_err(|source| GatewayError::Bind { address, source })?;
         let draining = CancellationToken::new();
         let (reporter, health) = tonic_health::server::health_reporter();
-        let records = Records { hub: parts.hub, desk: parts.desk, events: parts.events.clone() };
+        let Parts { hub, audio, desk, events, .. } = &parts;
+        let records = Records {
+            hub: hub.clone(),
+            audio: audio.clone(),
+            desk: Arc::clone(desk),
+            events: events.clone(),
+        };
         let Served { mut routes, names } = serve(
             Routes::new(health),
             records,
