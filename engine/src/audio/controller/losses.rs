@@ -15,6 +15,8 @@ const REPORTS_MIN_MS: u32 = 200;
 const REPORTS_MAX_MS: u32 = 2_000;
 /// A share of fewer packets is none.
 const PACKETS_MIN: u32 = 10;
+/// A share of as many tells how much is lost.
+const PACKETS_BROAD: u32 = 80;
 /// Fewer lost packets than this are chance.
 const LOST_MIN: u32 = 3;
 
@@ -57,6 +59,16 @@ impl Share {
     /// More is lost than that, and not by chance.
     pub(super) fn loses(self, bound: PerMille) -> bool {
         self.lost >= LOST_MIN && self.came + self.lost >= PACKETS_MIN && self.loss() >= bound
+    }
+
+    /// The same, and for a while.
+    pub(super) fn loses_for_long(self, bound: PerMille) -> bool {
+        self.is_broad() && self.loses(bound)
+    }
+
+    /// Of so many packets that chance hardly matters.
+    pub(super) fn is_broad(self) -> bool {
+        self.came + self.lost >= PACKETS_BROAD
     }
 
     pub(super) fn loss(self) -> PerMille {
