@@ -6,6 +6,8 @@
 mod losses;
 mod path;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -37,14 +39,12 @@ const CALM: u32 = 20_000;
 
 /// Loss together with a queue that means congestion, beyond twice what is lost without one.
 const LOSS_CONGESTED: PerMille = 100;
-/// Loss that means congestion without any queue, within a second and within five: a policer, or a buffer too small to be
-/// seen.
-const LOSS_POLICED: PerMille = 400;
-const LOSS_POLICED_LONG: PerMille = 250;
-/// Beyond twice what it was, this much loss is of what was tried.
+/// Loss of five seconds that means congestion without any queue: a policer, or a buffer too small to be seen.
+const LOSS_POLICED: PerMille = 300;
+const POLICED_FOR: Duration = Duration::from_secs(5);
+/// Beyond twice what it was, this much loss is of the step that is tried. (Copies are tried when it begins to lose, and
+/// nobody knows yet how much.)
 const LOSS_OF_STEP: PerMille = 100;
-/// And of copies, which are tried when it begins to lose and nobody knows how much.
-const LOSS_OF_COPIES: PerMille = 200;
 /// Within a second.
 const UNDERRUNS: u32 = 2;
 
@@ -166,6 +166,8 @@ enum Congestion {
     /// The attempt is too much.
     Overreached,
     Full,
+    /// What is too much is thrown away instead of queued: all that loss is of our own making.
+    Policed,
     /// Our own queue is stale.
     Stale,
 }
@@ -280,26 +282,32 @@ impl Controller {
         // By stream nothing is lost but what we drop ourselves.
         let loses = |bound: PerMille| self.carrier == Carrier::Datagrams && share.loses(bound);
         if let Some(attempt) = self.attempt {
-            let loss = match attempt.what {
-                More::Probe { .. } | More::Step => 2 * attempt.loss + LOSS_OF_STEP,
-                More::Copies(_) => attempt.loss + LOSS_OF_COPIES,
+            let loses = match attempt.what {
+                More::Probe { .. } | More::Step => loses(2 * attempt.loss + LOSS_OF_STEP),
+                More::Copies(_) => false,
             };
-            if queue_age > full / 2 || queue > 2 * CALM || loses(loss) {
+            if queue_age > full / 2 || queue > 2 * CALM || loses {
                 return Some(Congestion::Overreached);
             }
         }
         let starves = share.underruns >= UNDERRUNS && (self.path.grows() || queue_age > CALM_AGE && !drains);
         let is_policed = loses(LOSS_POLICED)
-            || (self.carrier == Carrier::Datagrams && self.losses.five_seconds().loses_for_long(LOSS_POLICED_LONG));
-        let cannot_be_played = starves || is_policed;
+            && self.losses.five_seconds().loses(LOSS_POLICED)
+            && now.since(self.settled_at) >= POLICED_FOR;
+        if is_policed {
+            return Some(Congestion::Policed);
+        }
         let spills = queue > CALM && !self.path.drains() && loses(LOSS_CONGESTED + 2 * self.loss);
         let is_full = (queue_age > full && !drains) || self.path.fills(now) || spills;
-        (cannot_be_played || (is_full && self.pin != QualityPin::High)).then_some(Congestion::Full)
+        (starves || (is_full && self.pin != QualityPin::High)).then_some(Congestion::Full)
     }
 
     /// Sends less.
     fn descend(&mut self, congestion: Congestion, rtt: Duration, now: Timestamp) {
         let attempt = self.attempt.take();
+        if congestion == Congestion::Policed {
+            self.loss = 0;
+        }
         let probe = attempt.and_then(|attempt| match attempt.what {
             More::Probe { to, .. } => Some(self.list()[to].wire(self.redundancy)),
             More::Step | More::Copies(_) => None,
@@ -310,7 +318,7 @@ impl Controller {
             (Congestion::Overreached, Some(More::Probe { .. })) => None,
             (Congestion::Overreached, Some(More::Copies(before))) => Some(before),
             (Congestion::Overreached, _) => Some(((self.at + 1).min(self.last()), self.redundancy)),
-            (Congestion::Full, _) => Some(self.less(1, arrives)),
+            (Congestion::Full | Congestion::Policed, _) => Some(self.less(1, arrives)),
             (Congestion::Stale, _) => Some(self.less(2, arrives)),
         };
         if let Some(choice) = choice {

@@ -61,11 +61,6 @@ impl Share {
         self.lost >= LOST_MIN && self.came + self.lost >= PACKETS_MIN && self.loss() >= bound
     }
 
-    /// The same, and for a while.
-    pub(super) fn loses_for_long(self, bound: PerMille) -> bool {
-        self.is_broad() && self.loses(bound)
-    }
-
     /// Of so many packets that chance hardly matters.
     pub(super) fn is_broad(self) -> bool {
         self.came + self.lost >= PACKETS_BROAD
@@ -84,9 +79,11 @@ impl Losses {
     /// `settles`: what it tells is of a time that is over.
     pub(super) fn handle_report(&mut self, report: &ReceiverReport, settles: bool, now: Timestamp) {
         let [last, before, _] = self.reports;
-        self.reports = [(now, report.packets), last, before];
+        // Nobody is sent more than a few packets between two reports.
+        let packets = report.packets.min(u32::from(u16::MAX));
+        self.reports = [(now, packets), last, before];
         if !settles {
-            self.reported.add(report.packets, report.packets_lost, report.underruns, now);
+            self.reported.add(packets, report.packets_lost, report.underruns, now);
         }
     }
 
