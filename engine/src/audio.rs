@@ -25,14 +25,38 @@ pub const RUNG_BITS_MAX: u32 = 256_000;
 #[derive(Debug, Clone, PartialEq)]
 pub enum AudioAsk {
     /// Streams that are live, those that were started last first.
-    List { after: Option<(u64, String)>, limit: u32 },
-    Create { stream: String, title: String, description: String, profile: AudioProfile },
-    Publish { stream: String, ladder: Ladder },
-    End { stream: String },
-    SetPlaying { stream: String, playing: String },
-    Listen { stream: String, pin: QualityPin },
-    Unlisten { stream: String },
-    SetQuality { stream: String, pin: QualityPin },
+    List {
+        after: Option<(u64, String)>,
+        limit: u32,
+    },
+    Create {
+        stream: String,
+        title: String,
+        description: String,
+        profile: AudioProfile,
+    },
+    Publish {
+        stream: String,
+        ladder: Ladder,
+    },
+    End {
+        stream: String,
+    },
+    SetPlaying {
+        stream: String,
+        playing: String,
+    },
+    Listen {
+        stream: String,
+        pin: QualityPin,
+    },
+    Unlisten {
+        stream: String,
+    },
+    SetQuality {
+        stream: String,
+        pin: QualityPin,
+    },
     /// No answer.
     Report(ReceiverReport),
 }
@@ -112,7 +136,10 @@ mod tests {
         assert_eq!((ladder.bits_of(1), ladder.bits_of(7), ladder.has(7)), (32_000, 0, false));
         let wrong = |rungs| Ladder::parse(rungs).is_err();
         assert!(wrong(Vec::new()));
-        assert!(!wrong((0..4).map(|at| rung(at, 6_000, 1)).collect()) && wrong((0..5).map(|at| rung(at, 6_000, 1)).collect()));
+        assert!(
+            !wrong((0..4).map(|at| rung(at, 6_000, 1)).collect())
+                && wrong((0..5).map(|at| rung(at, 6_000, 1)).collect())
+        );
         assert!(!wrong(vec![rung(7, 256_000, 2)]) && wrong(vec![rung(8, 256_000, 2)]));
         assert!(wrong(vec![rung(0, 256_001, 2)]) && wrong(vec![rung(0, 5_999, 2)]));
         assert!(wrong(vec![rung(0, 6_000, 0)]) && wrong(vec![rung(0, 6_000, 3)]));

@@ -10,11 +10,11 @@ use super::Ladder;
 use crate::Timestamp;
 
 /// How long a later frame waits for an earlier one.
-pub const REORDER_MAX: Duration = Duration::from_millis(20);
+pub(super) const REORDER_MAX: Duration = Duration::from_millis(20);
 /// Frames that may wait. One that is further ahead moves the stream on to it.
-pub const WAITING_MAX: u32 = 16;
+pub(super) const WAITING_MAX: u32 = 16;
 /// How many frames a publisher may be ahead of the time that has passed: a second.
-pub const AHEAD_MAX: u32 = 50;
+pub(super) const AHEAD_MAX: u32 = 50;
 
 /// Puts one publisher's frames in order. Every frame comes out once, in the order of the indices; what never came leaves
 /// a gap.
@@ -187,7 +187,8 @@ mod tests {
     }
 
     fn packet(newest: u32, ages: &[u8]) -> MediaPacket {
-        let frame = |age: &u8| MediaFrame { age: *age, rung: 0, switch_point: false, payload: Bytes::from_static(FULL) };
+        let frame =
+            |age: &u8| MediaFrame { age: *age, rung: 0, switch_point: false, payload: Bytes::from_static(FULL) };
         MediaPacket { handle: 1, newest, level: 30, fresh: 1, frames: ages.iter().map(frame).collect() }
     }
 

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use veza_proto::v1::{
-    AudioProfile, AudioStream, CreateStream, EndStream, Error, Listen, ListStreams, PublishStream, QualityPin, ReceiverReport,
-    SetPlaying, SetQuality, Unlisten,
+    AudioProfile, AudioStream, CreateStream, EndStream, Error, ListStreams, Listen, PublishStream, QualityPin,
+    ReceiverReport, SetPlaying, SetQuality, Unlisten,
 };
 use veza_proto::{RoomId, limits as wire};
 
