@@ -6,6 +6,8 @@
 mod losses;
 mod path;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -23,7 +25,7 @@ use crate::Timestamp;
 /// How often [`Controller::tick`] is called.
 pub const TICK: Duration = Duration::from_millis(100);
 /// Copies of every frame at most.
-pub const REDUNDANCY_MAX: u8 = 2;
+const REDUNDANCY_MAX: u8 = 2;
 
 /// Our own queue that means congestion: by datagram, and by stream, where a lost segment alone makes one.
 const QUEUE_AGE_DATAGRAMS: Duration = Duration::from_millis(40);
@@ -35,14 +37,14 @@ const STALE_STREAM: Duration = Duration::from_millis(200);
 const CALM_AGE: Duration = Duration::from_millis(20);
 const CALM: u32 = 20_000;
 
-/// Loss together with a queue that means congestion.
+/// Loss together with a queue that means congestion, beyond twice what is lost without one.
 const LOSS_CONGESTED: PerMille = 100;
-/// Loss that means congestion without any queue: a policer, or a buffer too small to be seen.
-const LOSS_POLICED: PerMille = 400;
-/// Beyond twice what it was, this much loss is of what was tried.
-const LOSS_OF_STEP: PerMille = 50;
-/// And of copies, which are tried when it begins to lose and nobody knows how much.
-const LOSS_OF_COPIES: PerMille = 200;
+/// Loss of five seconds that means congestion without any queue: a policer, or a buffer too small to be seen.
+const LOSS_POLICED: PerMille = 300;
+const POLICED_FOR: Duration = Duration::from_secs(5);
+/// Beyond twice what it was, this much loss is of the step that is tried. (Copies are tried when it begins to lose, and
+/// nobody knows yet how much.)
+const LOSS_OF_STEP: PerMille = 100;
 /// Within a second.
 const UNDERRUNS: u32 = 2;
 
@@ -55,12 +57,14 @@ const COPY_HELD: Duration = Duration::from_secs(5);
 const UP_AFTER: Duration = Duration::from_secs(3);
 /// The longest of it: a step that fails is heard, a probe that fails is not.
 const UP_AFTER_MAX: Duration = Duration::from_secs(60);
-const PROBE_AFTER_MAX: Duration = Duration::from_secs(24);
+const PROBE_AFTER_MAX: Duration = Duration::from_secs(12);
 const PROBE: Duration = Duration::from_secs(1);
 /// What happens this soon after more was sent is of that.
 const TRIAL: Duration = Duration::from_secs(3);
-/// How long a rate that was too much bounds copies.
-const CEILING_HELD: Duration = Duration::from_secs(60);
+/// Congestion this soon after another one is the same.
+const CONSEQUENCE: Duration = Duration::from_secs(10);
+/// After this long twice as much may pass as when it was too much; doubled with every failure.
+const CEILING_DOUBLES: Duration = Duration::from_secs(20);
 /// After less is sent, what is measured is of the time before: for a round trip, and until the next report.
 const SETTLE: Duration = Duration::from_millis(300);
 const SETTLE_MAX: Duration = Duration::from_secs(1);
@@ -119,9 +123,11 @@ pub struct Controller {
     settled_at: Timestamp,
     /// Since when nothing queues.
     calm_since: Timestamp,
-    /// What was lost when the last copy was added, and since when there is less than half of what it is for.
+    /// What is lost without queueing, and since when that is less than half of what the last copy is for.
     loss: PerMille,
     quiet_since: Timestamp,
+    /// Our own queue at the last look.
+    queue_age: Duration,
     attempt: Option<Attempt>,
     ceiling: Option<Ceiling>,
 }
@@ -137,18 +143,19 @@ struct Attempt {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum More {
-    /// Copies, in as many ticks as the next step's rate takes. What is owed was to be sent and not yet is.
-    Probe { owed: u32, copies: u8 },
+    /// Copies, in as many ticks as the rate of the step `to` takes. What is owed was to be sent and not yet is.
+    Probe { to: usize, owed: u32, copies: u8 },
     /// The next step.
     Step,
     /// Redundancy, instead of this.
     Copies(Choice),
 }
 
-/// A rate that was too much.
+/// What passes, by what arrived when it was too much, and a rate that was too much.
 #[derive(Debug, Clone, Copy)]
 struct Ceiling {
     rate: u32,
+    tried: u32,
     failures: u32,
     since: Timestamp,
 }
@@ -159,6 +166,8 @@ enum Congestion {
     /// The attempt is too much.
     Overreached,
     Full,
+    /// What is too much is thrown away instead of queued: all that loss is of our own making.
+    Policed,
     /// Our own queue is stale.
     Stale,
 }
@@ -179,6 +188,7 @@ impl Controller {
             calm_since: now,
             loss: 0,
             quiet_since: now,
+            queue_age: Duration::ZERO,
             attempt: None,
             ceiling: None,
         };
@@ -240,14 +250,15 @@ impl Controller {
         let slack = FRAME_MS * (u32::from(self.step().packet_frames) - 1);
         self.path.look(link.rtt, Duration::from_millis(slack.into()), now);
         self.losses.look(link.sent_packets, link.lost_packets, settles, now);
-        let queue_age = self.queue_age(link);
-        let congestion = self.congestion(queue_age, now);
+        let queue_age = self.age_of_queue(link);
+        let drains = queue_age < std::mem::replace(&mut self.queue_age, queue_age);
+        let congestion = self.congestion(drains, now);
         match congestion {
             Some(congestion) => self.descend(congestion, link.rtt, now),
             None if settles => {}
             None => {
                 self.follow_loss(now);
-                self.ascend(queue_age, now);
+                self.ascend(now);
             }
         }
         let flush = congestion == Some(Congestion::Stale);
@@ -255,7 +266,8 @@ impl Controller {
     }
 
     /// What is too much, if anything is.
-    fn congestion(&self, queue_age: Duration, now: Timestamp) -> Option<Congestion> {
+    fn congestion(&self, drains: bool, now: Timestamp) -> Option<Congestion> {
+        let queue_age = self.queue_age;
         let (full, stale) = match self.carrier {
             Carrier::Datagrams => (QUEUE_AGE_DATAGRAMS, STALE_DATAGRAMS),
             Carrier::Stream => (QUEUE_AGE_STREAM, STALE_STREAM),
@@ -270,35 +282,43 @@ impl Controller {
         // By stream nothing is lost but what we drop ourselves.
         let loses = |bound: PerMille| self.carrier == Carrier::Datagrams && share.loses(bound);
         if let Some(attempt) = self.attempt {
-            let loss = match attempt.what {
-                More::Probe { .. } | More::Step => 2 * attempt.loss + LOSS_OF_STEP,
-                More::Copies(_) => attempt.loss + LOSS_OF_COPIES,
+            let loses = match attempt.what {
+                More::Probe { .. } | More::Step => loses(2 * attempt.loss + LOSS_OF_STEP),
+                More::Copies(_) => false,
             };
-            if queue_age > full / 2 || queue > 2 * CALM || loses(loss) {
+            if queue_age > full / 2 || queue > 2 * CALM || loses {
                 return Some(Congestion::Overreached);
             }
         }
-        let queues = queue > CALM || queue_age > CALM_AGE;
-        let starves = share.underruns >= UNDERRUNS && queues && !self.path.drains();
-        let cannot_be_played = starves || loses(LOSS_POLICED);
-        let is_full = queue_age > full || self.path.fills(now) || (queue > CALM && loses(LOSS_CONGESTED));
-        (cannot_be_played || (is_full && self.pin != QualityPin::High)).then_some(Congestion::Full)
+        let starves = share.underruns >= UNDERRUNS && (self.path.grows() || queue_age > CALM_AGE && !drains);
+        let is_policed = loses(LOSS_POLICED)
+            && self.losses.five_seconds().loses(LOSS_POLICED)
+            && now.since(self.settled_at) >= POLICED_FOR;
+        if is_policed {
+            return Some(Congestion::Policed);
+        }
+        let spills = queue > CALM && !self.path.drains() && loses(LOSS_CONGESTED + 2 * self.loss);
+        let is_full = (queue_age > full && !drains) || self.path.fills(now) || spills;
+        (starves || (is_full && self.pin != QualityPin::High)).then_some(Congestion::Full)
     }
 
     /// Sends less.
     fn descend(&mut self, congestion: Congestion, rtt: Duration, now: Timestamp) {
         let attempt = self.attempt.take();
-        let arrives = self.arrives(now).filter(|_| !matches!(attempt, Some(Attempt { what: More::Probe { .. }, .. })));
-        let tried = match (attempt, self.above()) {
-            (Some(Attempt { what: More::Probe { .. }, .. }), Some(above)) => above.wire(self.redundancy),
-            _ => self.rate(),
-        };
-        self.learn(arrives.unwrap_or(tried / 100 * ALL), attempt.is_some(), now);
+        if congestion == Congestion::Policed {
+            self.loss = 0;
+        }
+        let probe = attempt.and_then(|attempt| match attempt.what {
+            More::Probe { to, .. } => Some(self.list()[to].wire(self.redundancy)),
+            More::Step | More::Copies(_) => None,
+        });
+        let arrives = self.arrives(now).filter(|_| probe.is_none());
+        self.learn(probe.unwrap_or(self.rate()), arrives, attempt.is_some(), now);
         let choice = match (congestion, attempt.map(|attempt| attempt.what)) {
             (Congestion::Overreached, Some(More::Probe { .. })) => None,
             (Congestion::Overreached, Some(More::Copies(before))) => Some(before),
             (Congestion::Overreached, _) => Some(((self.at + 1).min(self.last()), self.redundancy)),
-            (Congestion::Full, _) => Some(self.less(1, arrives)),
+            (Congestion::Full | Congestion::Policed, _) => Some(self.less(1, arrives)),
             (Congestion::Stale, _) => Some(self.less(2, arrives)),
         };
         if let Some(choice) = choice {
@@ -308,6 +328,7 @@ impl Controller {
         self.calm_since = self.settled_at;
         self.quiet_since = self.settled_at;
         self.losses.forget();
+        self.path.forget();
     }
 
     /// What takes no more than what arrives, or else than that many steps further down.
@@ -321,9 +342,24 @@ impl Controller {
     }
 
     /// Remembers a rate that was too much.
-    fn learn(&mut self, rate: u32, failed: bool, now: Timestamp) {
-        let failures = if failed { self.ceiling.map_or(0, |ceiling| ceiling.failures) + 1 } else { 0 };
-        self.ceiling = Some(Ceiling { rate, failures, since: now });
+    fn learn(&mut self, tried: u32, arrives: Option<u32>, failed: bool, now: Timestamp) {
+        let failures = match self.ceiling {
+            Some(ceiling) if failed => ceiling.failures + 1,
+            // What follows a failure is of it.
+            Some(ceiling) if now.since(ceiling.since) < CONSEQUENCE => ceiling.failures,
+            Some(_) | None => u32::from(failed),
+        };
+        self.ceiling = Some(Ceiling { rate: arrives.unwrap_or(tried / 100 * ALL), tried, failures, since: now });
+    }
+
+    /// This rate is not too much: more may pass than it seemed.
+    fn unlearn(&mut self) {
+        let rate = self.rate();
+        self.ceiling = self.ceiling.filter(|ceiling| ceiling.tried > rate);
+        if let Some(ceiling) = self.ceiling.as_mut().filter(|ceiling| ceiling.rate <= rate) {
+            ceiling.rate = rate.midpoint(ceiling.tried);
+            ceiling.failures = 0;
+        }
     }
 
     /// Copies for what is lost, where nothing queues.
@@ -334,6 +370,9 @@ impl Controller {
         let (second, five) = (self.losses.second(), self.losses.five_seconds());
         let needs = |from: &&PerMille| five.loses(**from) || second.loses(**from);
         let wanted = COPY_FROM.iter().filter(needs).count().try_into().unwrap_or(REDUNDANCY_MAX);
+        if five.is_broad() || self.loss == 0 {
+            self.loss = five.loss();
+        }
         if wanted > self.redundancy {
             self.copy(wanted, second.loss().max(five.loss()), now);
         }
@@ -349,71 +388,80 @@ impl Controller {
     /// Adds copies, on the same step or, when that was too much lately, on what sounds best then.
     fn copy(&mut self, wanted: u8, loss: PerMille, now: Timestamp) {
         let before = (self.at, self.redundancy);
-        let Some(choice) = best(self.list(), self.at, wanted, self.budget(now), loss) else { return };
+        let Some(choice) = best(self.list(), self.at, wanted, self.budget(now), self.loss) else { return };
         if choice.1 <= self.redundancy {
             return;
         }
         let rate = self.rate();
-        self.loss = loss;
         self.go(choice, QualityReason::Loss, now);
+        self.quiet_since = now;
         if self.rate() > rate {
             self.attempt = Some(Attempt { what: More::Copies(before), since: now, loss });
         }
     }
 
     /// Probes, and goes up.
-    fn ascend(&mut self, queue_age: Duration, now: Timestamp) {
+    fn ascend(&mut self, now: Timestamp) {
         if let Some(attempt) = self.attempt {
             let lasts = now.since(attempt.since);
             match attempt.what {
-                More::Probe { .. } if lasts < PROBE => self.pay(attempt),
-                More::Probe { .. } => self.rise(now),
+                More::Probe { to, owed, .. } if lasts < PROBE => self.probe(to, owed, attempt),
+                More::Probe { to, .. } => self.rise(to, now),
                 More::Step | More::Copies(_) if lasts < TRIAL => {}
                 More::Step | More::Copies(_) => {
-                    let rate = self.rate();
                     self.attempt = None;
-                    self.ceiling = self.ceiling.filter(|ceiling| ceiling.rate > rate);
+                    self.unlearn();
                 }
             }
         }
-        if queue_age > CALM_AGE || self.path.queue() > CALM {
+        if self.queue_age > CALM_AGE || self.path.queue() > CALM {
             self.calm_since = now;
         }
-        let Some(above) = self.above().filter(|_| self.attempt.is_none()) else { return };
-        if now.since(self.calm_since) < self.up_after(above) {
+        let Some(to) = self.next().filter(|_| self.attempt.is_none()) else { return };
+        if now.since(self.calm_since) < self.up_after(&self.list()[to]) {
             return;
         }
-        if self.can_probe() {
+        if self.redundancy < self.copies_max() {
             let loss = self.losses.five_seconds().loss();
-            self.pay(Attempt { what: More::Probe { owed: 0, copies: 0 }, since: now, loss });
+            self.probe(to, 0, Attempt { what: More::Step, since: now, loss });
         } else {
-            self.rise(now);
+            self.rise(to, now);
         }
     }
 
-    /// Sends as many copies in this tick as the rate of the next step has left over.
-    fn pay(&mut self, attempt: Attempt) {
-        let More::Probe { owed, .. } = attempt.what else { return };
+    /// Sends as many copies in this tick as the rate of that step has left over.
+    fn probe(&mut self, to: usize, owed: u32, attempt: Attempt) {
         let (step, now) = (self.step(), self.redundancy);
         let per_copy = step.wire(now + 1) - step.wire(now);
-        let more = self.above().map_or(0, |above| above.wire(now).saturating_sub(step.wire(now)));
-        let most = (now..=REDUNDANCY_MAX).filter(|copies| step.holds(*copies)).max().unwrap_or(now) - now;
-        let owed = owed + more;
+        let owed = owed + self.list()[to].wire(now).saturating_sub(step.wire(now));
+        let most = self.copies_max() - now;
         let copies = most.min(u8::try_from((owed + per_copy / 2) / per_copy).unwrap_or(most));
         let owed = owed.saturating_sub(u32::from(copies) * per_copy).min(per_copy);
-        self.attempt = Some(Attempt { what: More::Probe { owed, copies }, ..attempt });
+        self.attempt = Some(Attempt { what: More::Probe { to, owed, copies }, ..attempt });
     }
 
-    fn rise(&mut self, now: Timestamp) {
+    fn rise(&mut self, to: usize, now: Timestamp) {
         let loss = self.losses.five_seconds().loss();
         self.attempt = Some(Attempt { what: More::Step, since: now, loss });
-        self.go((self.at.saturating_sub(1), self.redundancy), QualityReason::Recovery, now);
+        self.go((to, self.redundancy), QualityReason::Recovery, now);
         self.calm_since = now;
+    }
+
+    /// The step to try next: the next better one, or a better one yet that is not more than twice what is sent, can be
+    /// probed, and was not too much lately.
+    fn next(&self) -> Option<usize> {
+        let (top, redundancy) = (self.top(), self.redundancy);
+        let above = self.at.checked_sub(1).filter(|above| *above >= top && self.list()[*above].holds(redundancy))?;
+        let probed = self.step().wire(self.copies_max());
+        let seems = self.ceiling.map_or(u32::MAX, |ceiling| ceiling.rate);
+        let bound = probed.min(2 * self.rate()).min(seems);
+        let further = (top..above).find(|at| self.list()[*at].wire(redundancy) < bound);
+        Some(further.filter(|at| self.list()[*at].holds(redundancy)).unwrap_or(above))
     }
 
     /// How long it has to be calm before the next step up.
     fn up_after(&self, above: &Step) -> Duration {
-        let max = if self.can_probe() { PROBE_AFTER_MAX } else { UP_AFTER_MAX };
+        let max = if self.redundancy < self.copies_max() { PROBE_AFTER_MAX } else { UP_AFTER_MAX };
         match self.ceiling {
             Some(ceiling) if above.wire(self.redundancy) >= ceiling.rate => {
                 UP_AFTER.saturating_mul(1 << ceiling.failures.min(16)).min(max)
@@ -430,20 +478,24 @@ impl Controller {
         self.reason = reason;
     }
 
-    /// What arrives, bits per second, where that is less than what is sent.
+    /// What passes, bits per second, where that is less than what is sent: what arrives, and what is lost behind it.
     fn arrives(&self, now: Timestamp) -> Option<u32> {
         let came = self.losses.came_per_minute(self.since, now)?;
         let arrives = u64::from(self.rate()) * u64::from(came) / u64::from(self.step().packets_per_minute());
+        let arrives = arrives * 1_000 / u64::from(1_000 - self.loss.min(500));
         u32::try_from(arrives).ok().filter(|arrives| *arrives < self.rate() / 100 * ALL)
     }
 
-    /// Rates below this were not too much lately.
+    /// What may pass by what is known: the longer ago it was too much, the more.
     fn budget(&self, now: Timestamp) -> u32 {
-        self.ceiling.filter(|ceiling| now.since(ceiling.since) < CEILING_HELD).map_or(u32::MAX, |ceiling| ceiling.rate)
+        let Some(ceiling) = self.ceiling else { return u32::MAX };
+        let since = u32::try_from(now.since(ceiling.since).as_secs()).unwrap_or(u32::MAX);
+        let doubles = (CEILING_DOUBLES.as_secs() as u32) << ceiling.failures.min(4);
+        ceiling.rate.saturating_add((ceiling.rate / doubles).saturating_mul(since))
     }
 
     /// How old what waits is: as it is told, or as long as it takes at this rate. One packet is on its way and no queue.
-    fn queue_age(&self, link: &Link) -> Duration {
+    fn age_of_queue(&self, link: &Link) -> Duration {
         let rate = u64::from(self.rate().max(1));
         let packet = rate * 60 / u64::from(self.step().packets_per_minute()) / 8;
         let waits = Duration::from_millis(link.queued_bytes.saturating_sub(packet).saturating_mul(8_000) / rate);
@@ -454,10 +506,13 @@ impl Controller {
         matches!(self.attempt, Some(Attempt { what: More::Probe { .. }, .. }))
     }
 
-    /// Whether there is room for a copy that nobody needs.
-    fn can_probe(&self) -> bool {
-        let more = self.redundancy + 1;
-        self.carrier == Carrier::Datagrams && more <= REDUNDANCY_MAX && self.step().holds(more)
+    /// How many copies can be sent on this step.
+    fn copies_max(&self) -> u8 {
+        let most = match self.carrier {
+            Carrier::Datagrams => REDUNDANCY_MAX,
+            Carrier::Stream => 0,
+        };
+        (0..=most).rev().find(|copies| self.step().holds(*copies)).unwrap_or(0).max(self.redundancy)
     }
 
     fn list(&self) -> &[Step] {
@@ -470,12 +525,6 @@ impl Controller {
 
     fn step(&self) -> &Step {
         &self.list()[self.at]
-    }
-
-    /// The next better step that the pin allows and that holds the copies.
-    fn above(&self) -> Option<&Step> {
-        let above = self.at.checked_sub(1).filter(|above| *above >= self.top())?;
-        self.list().get(above).filter(|step| step.holds(self.redundancy))
     }
 
     fn rate(&self) -> u32 {

@@ -15,6 +15,8 @@ const REPORTS_MIN_MS: u32 = 200;
 const REPORTS_MAX_MS: u32 = 2_000;
 /// A share of fewer packets is none.
 const PACKETS_MIN: u32 = 10;
+/// A share of as many tells how much is lost.
+const PACKETS_BROAD: u32 = 80;
 /// Fewer lost packets than this are chance.
 const LOST_MIN: u32 = 3;
 
@@ -59,6 +61,11 @@ impl Share {
         self.lost >= LOST_MIN && self.came + self.lost >= PACKETS_MIN && self.loss() >= bound
     }
 
+    /// Of so many packets that chance hardly matters.
+    pub(super) fn is_broad(self) -> bool {
+        self.came + self.lost >= PACKETS_BROAD
+    }
+
     pub(super) fn loss(self) -> PerMille {
         self.lost * 1_000 / (self.came + self.lost).max(1)
     }
@@ -72,9 +79,11 @@ impl Losses {
     /// `settles`: what it tells is of a time that is over.
     pub(super) fn handle_report(&mut self, report: &ReceiverReport, settles: bool, now: Timestamp) {
         let [last, before, _] = self.reports;
-        self.reports = [(now, report.packets), last, before];
+        // Nobody is sent more than a few packets between two reports.
+        let packets = report.packets.min(u32::from(u16::MAX));
+        self.reports = [(now, packets), last, before];
         if !settles {
-            self.reported.add(report.packets, report.packets_lost, report.underruns, now);
+            self.reported.add(packets, report.packets_lost, report.underruns, now);
         }
     }
 

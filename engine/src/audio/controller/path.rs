@@ -82,16 +82,30 @@ impl Path {
 
     /// A queue grows that is long already.
     pub(super) fn fills(&self, now: Timestamp) -> bool {
-        let growth = self.above[0].saturating_sub(self.above[2]);
         let stands = self.full_since.is_some_and(|since| now.since(since) >= STANDS);
-        let leaps = self.queue() > QUEUE && growth > LEAP;
-        let grows = stands && growth > GROWTH_MIN.max(NOISES * self.noise() / 2);
-        leaps || grows || (stands && self.creeps)
+        let leaps = self.queue() > QUEUE && self.growth() > LEAP;
+        leaps || (stands && (self.grows() || (self.creeps && !self.drains())))
     }
 
-    /// It becomes shorter.
+    /// The queue is longer than 200 ms ago, by more than it was likely to be.
+    pub(super) fn grows(&self) -> bool {
+        self.growth() > GROWTH_MIN.max(NOISES * self.noise()).max(self.above[2] / 8)
+    }
+
     pub(super) fn drains(&self) -> bool {
         self.above[0] < self.above[2]
+    }
+
+    /// Less is sent from here on: whether a queue grows is seen anew.
+    pub(super) fn forget(&mut self) {
+        self.full_since = None;
+        self.mean = None;
+        self.creeps = false;
+        (self.sum, self.looks) = (0, 0);
+    }
+
+    fn growth(&self) -> u32 {
+        self.above[0].saturating_sub(self.above[2])
     }
 
     fn noise(&self) -> u32 {
@@ -109,7 +123,7 @@ impl Path {
             self.minima[(second - ago as u64) as usize % MINIMUM_SECONDS] = u32::MAX;
         }
         let mean = self.sum / self.looks.max(1);
-        self.creeps = self.mean.is_some_and(|before| mean > before + CREEP);
+        self.creeps = self.mean.is_some_and(|before| mean > before + CREEP.max(before / 8));
         self.mean = Some(mean);
         (self.sum, self.looks) = (0, 0);
     }
