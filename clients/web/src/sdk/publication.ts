@@ -107,6 +107,11 @@ export class Publication {
     }
   }
 
+  /** Sends nothing more, without ending the stream, which may be published anew. */
+  release(): void {
+    this.finish();
+  }
+
   // ---- what the client tells it ----
 
   /** There is a session again. */
