@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use veza_engine::session::Settings;
 use veza_proto::{CloseCode, RoomId};
 
+use crate::audio::Audio;
 use crate::auth::resume::ResumeKeys;
 use crate::auth::{Auth, AuthError};
 use crate::authz::Authz;
@@ -146,10 +147,12 @@ impl App {
             store: Arc::clone(&store),
             clock,
         };
+        let audio = Audio::start(hub.clone(), Arc::clone(&desk), workers, clock, &tasks);
         let parts = Parts { store: Arc::clone(&store), hub: hub.clone(), desk, events, trust };
         let gateway = Gateway::open(&config.gateway, config.environment, &config.data_dir, parts, &tasks).await?;
         let node = Arc::new(Node {
             hub,
+            audio,
             auth: Arc::new(auth.clone()),
             authz,
             resume,

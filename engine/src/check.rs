@@ -144,7 +144,7 @@ pub fn line(what: &str, text: &str, max: usize) -> Result<(), Error> {
     Ok(())
 }
 
-pub fn bad(message: &str) -> Error {
+pub fn bad(message: impl Into<String>) -> Error {
     Error::permanent(ErrorCode::InvalidArgument, message)
 }
 

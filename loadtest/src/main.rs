@@ -1,5 +1,6 @@
 //! `veza-loadtest`: how much a Veza server carries, and whether everything arrived.
 
+mod audio;
 mod ceiling;
 mod chaos;
 mod chat;
@@ -43,6 +44,8 @@ enum Scenario {
     Idle(idle::Args),
     /// Rooms that talk: latency of publish to acknowledgement and to delivery, and whether every message arrived once.
     Chat(chat::Args),
+    /// Live audio: latency from a publisher to its listeners, loss, and what a packet costs the server.
+    Audio(audio::Args),
     /// The highest durable publish rate with a bounded p99, and at saturation; and bare inserts beside it.
     Ceiling(ceiling::Args),
     /// One of many subscribers stops reading: the server's memory, the others' p99, and what it has in the end.
@@ -93,6 +96,7 @@ async fn main() -> ExitCode {
     let outcome = match Cli::parse().scenario {
         Scenario::Idle(args) => idle::run(args).await,
         Scenario::Chat(args) => chat::run(args).await,
+        Scenario::Audio(args) => audio::run(args).await,
         Scenario::Ceiling(args) => ceiling::run(args).await,
         Scenario::Slow(args) => slow::run(args).await,
         Scenario::Fairness(args) => fairness::run(args).await,
