@@ -54,6 +54,8 @@ type CommandOf<Case> = Extract<ClientFrame["command"], { case: Case }>["value"];
 
 export class FakeLink implements Link {
   readonly said: Said[] = [];
+  readonly media: Uint8Array[] = [];
+  mediaBytesMax = 1_100;
   closed: number | undefined;
   private handlers: LinkHandlers | undefined;
 
@@ -74,6 +76,16 @@ export class FakeLink implements Link {
       const result = this.answer(said, this);
       if (result) this.reply(said.id, result);
     });
+  }
+
+  sendMedia(packet: Uint8Array): boolean {
+    this.media.push(packet);
+    return true;
+  }
+
+  /** The server sends a media packet. */
+  hear(packet: Uint8Array): void {
+    this.handlers?.media(packet);
   }
 
   close(code: number): void {

@@ -9,7 +9,7 @@ function story(answer?: (said: Said) => ReplyInit | undefined) {
   const link = new FakeLink("webtransport", answer);
   const ends: SessionEnd[] = [];
   const rtts: number[] = [];
-  const session = new Session(link, clock, { push: () => {}, rtt: (ms) => rtts.push(ms), ended: (end) => ends.push(end) });
+  const session = new Session(link, clock, { push: () => {}, media: () => {}, rtt: (ms) => rtts.push(ms), ended: (end) => ends.push(end) });
   return { clock, link, session, ends, rtts };
 }
 

@@ -1,3 +1,4 @@
+import * as audio from "../sdk/audio/index";
 import type { Client, Room } from "../sdk/index";
 import type { LogView } from "./logview";
 
@@ -67,5 +68,5 @@ export function exposeForTests(client: Client, shown: () => Room | undefined, lo
       unread: Object.fromEntries([...client.rooms.keys()].flatMap((id) => [client.unread.of(id) ?? []].flat().map(({ unread, mentions, readSeq }) => [id, { unread, mentions, readSeq }]))),
     };
   };
-  Object.defineProperty(window, "veza", { configurable: true, value: { client, snapshot } });
+  Object.defineProperty(window, "veza", { configurable: true, value: { client, snapshot, audio } });
 }

@@ -6,6 +6,7 @@ import { commandOf } from "./drafts";
 import { connectionLost, toVezaError, VezaError } from "./errors";
 import { Emitter } from "./events";
 import type { Link, Opener } from "./link";
+import { PACKET_BYTES_MAX } from "./media";
 import type { ClientEvents, Endpoints, Options, Status } from "./options";
 import { Outbox } from "./outbox";
 import type { PersonStatus, Presence } from "./people";
@@ -13,6 +14,7 @@ import { race, WinnerMemory } from "./race";
 import { Backoff, comeback, watchReturn } from "./reconnect";
 import { Room, type RoomPort } from "./room";
 import { type Command, type PushEvent, type ResultCase, type ResultOf, Session, type SessionEnd } from "./session";
+import { Streams } from "./streams";
 import { Unread } from "./unread";
 import { websocketOpener } from "./websocket";
 import { webtransportOpener } from "./webtransport";
@@ -54,6 +56,7 @@ export class Client extends ClientCalls {
   private readonly clock: Clock;
   private readonly outbox: Outbox;
   private readonly backoff: Backoff;
+  protected readonly audio: Streams;
   private endpoints: Endpoints;
   private session: Session | undefined;
   private token: string | undefined;
@@ -75,6 +78,15 @@ export class Client extends ClientCalls {
     this.endpoints = options;
     this.backoff = new Backoff(this.clock);
     this.outbox = new Outbox(this.clock, (room) => this.rooms.get(room)?.pendingChanged());
+    this.audio = new Streams(
+      {
+        call: this.call,
+        tell: (command) => this.session?.tell(command),
+        sendMedia: (packet) => this.session?.sendMedia(packet) ?? false,
+        mediaBytesMax: () => this.session?.mediaBytesMax ?? PACKET_BYTES_MAX,
+      },
+      (stream) => this.events.emit("stream", stream),
+    );
   }
 
   on<Name extends keyof ClientEvents>(name: Name, listener: (value: ClientEvents[Name]) => void): () => void {
@@ -221,6 +233,7 @@ export class Client extends ClientCalls {
           if (event.case === "reconnect") return this.drainLater(session, event.value.afterMs, finish);
           this.dispatch(event);
         },
+        media: (packet) => this.audio.heard(packet),
         rtt: (ms) => {
           this.rttMs = ms;
           this.events.emit("rtt", ms);
@@ -271,6 +284,7 @@ export class Client extends ClientCalls {
       { perSecond: limits?.publishPerSecond || 20, burst: limits?.publishBurst || 40 },
     );
     for (const waiter of this.waiters.splice(0)) waiter.resolve(session);
+    this.audio.online();
     const { state, text } = this.presence;
     if (state !== "online" || text !== "") void this.tellPresence(state, text).catch(() => undefined);
   }
@@ -280,6 +294,7 @@ export class Client extends ClientCalls {
     if (this.session !== session) return;
     this.session = undefined;
     this.outbox.offline();
+    this.audio.offline();
     for (const room of this.rooms.values()) room.offline();
   }
 
@@ -346,6 +361,7 @@ export class Client extends ClientCalls {
     this.attempt.abort();
     this.wake();
     for (const waiter of this.waiters.splice(0)) waiter.reject(error);
+    this.audio.stop(error);
     this.setStatus({ state: "stopped", ...(byServer && { error }) });
   }
 
@@ -406,6 +422,10 @@ export class Client extends ClientCalls {
         room?.evicted(event.value);
         return this.events.emit("rooms", undefined);
       }
+      case "streamChanged":
+      case "qualityChanged":
+      case "ingestReport":
+        return this.audio.receive(event);
       case "reconnect":
       case "closing":
         return; // The session and `oneSession` see to these.

@@ -4,6 +4,7 @@ import type { Welcome } from "../gen/veza/v1/session_pb";
 import type { Clock } from "./clock";
 import type { VezaError } from "./errors";
 import type { Opener, TransportName } from "./link";
+import type { StreamInfo } from "./streaminfo";
 
 /** Where a server is reached; what `GET /veza.json` answers. */
 export interface Endpoints {
@@ -49,4 +50,6 @@ export interface ClientEvents {
   rooms: undefined;
   /** `client.unread` changed. */
   unread: undefined;
+  /** A stream that we publish or listen to is another than before. */
+  stream: StreamInfo;
 }

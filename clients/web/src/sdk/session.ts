@@ -26,6 +26,7 @@ export interface SessionEnd extends LinkEnd {
 
 export interface SessionHandlers {
   push(event: PushEvent): void;
+  media(packet: Uint8Array): void;
   rtt(ms: number): void;
   /** Called once, and not after `close` or `abandon`. */
   ended(end: SessionEnd): void;
@@ -72,6 +73,15 @@ const LANES: Record<Command["case"], Lane> = {
   listPins: "bulk",
   listAudit: "bulk",
   typing: "volatile",
+  createStream: "control",
+  publishStream: "control",
+  endStream: "control",
+  setPlaying: "control",
+  listen: "control",
+  unlisten: "control",
+  setQuality: "control",
+  listStreams: "bulk",
+  receiverReport: "volatile",
 };
 
 /** One session over one link: commands find their replies, and silence is noticed. It ends with its link. */
@@ -93,6 +103,7 @@ export class Session {
     this.heardMs = clock.now();
     link.start({
       frame: (frame) => this.receive(frame),
+      media: (packet) => this.hear(packet),
       failed: (id, error) => this.take(id)?.reject(error),
       ended: (end) => this.end(end),
     });
@@ -132,6 +143,16 @@ export class Session {
     if (!this.over) this.send(0, command);
   }
 
+  /** The largest media packet that goes through now. Bytes. */
+  get mediaBytesMax(): number {
+    return this.link.mediaBytesMax;
+  }
+
+  /** Sends a media packet; `false` when it was dropped. */
+  sendMedia(packet: Uint8Array<ArrayBuffer>): boolean {
+    return !this.over && this.link.sendMedia(packet);
+  }
+
   /** Measures the round trip now, and again regularly. A dead link is noticed on the way. */
   ping(): void {
     this.cancelPing();
@@ -162,6 +183,12 @@ export class Session {
 
   private send(id: number, command: Command): void {
     this.link.send(LANES[command.case], create(ClientFrameSchema, { id, command }));
+  }
+
+  private hear(packet: Uint8Array): void {
+    if (this.over) return;
+    this.heardMs = this.clock.now();
+    this.handlers.media(packet);
   }
 
   private receive({ frame }: ServerFrame): void {

@@ -2,12 +2,15 @@ import type { ClientFrame } from "../gen/veza/v1/session_pb";
 import { decode, encode } from "./codec";
 import { connectionLost } from "./errors";
 import type { Lane, Link, LinkHandlers, Opener } from "./link";
+import { MEDIA_KIND, PACKET_BYTES_MAX } from "./media";
 
 const SUBPROTOCOL = "veza.v1.proto";
 /** With more than this unsent, volatile frames are dropped: they would be stale when they arrive. Bytes. */
 const VOLATILE_BACKLOG_MAX = 16 * 1024;
+/** The same for media packets: about 200 ms of the largest ladder. Bytes. */
+const MEDIA_BACKLOG_MAX = 16 * 1024;
 
-/** Opens the fallback: one connection, a binary protobuf frame per message. */
+/** Opens the fallback: one connection, a binary protobuf frame or a media packet per message. */
 export function websocketOpener(url: string): Opener {
   return {
     transport: "websocket",
@@ -33,6 +36,7 @@ export function websocketOpener(url: string): Opener {
 
 class WebSocketLink implements Link {
   readonly transport = "websocket";
+  readonly mediaBytesMax = PACKET_BYTES_MAX;
 
   constructor(private readonly socket: WebSocket) {}
 
@@ -41,8 +45,10 @@ class WebSocketLink implements Link {
     this.socket.onclose = ({ code, reason }) => handlers.ended({ code, reason });
     this.socket.onmessage = ({ data }) => {
       if (!(data instanceof ArrayBuffer)) return;
+      const bytes = new Uint8Array(data);
+      if (bytes[0] === MEDIA_KIND) return handlers.media(bytes);
       try {
-        handlers.frame(decode(new Uint8Array(data)));
+        handlers.frame(decode(bytes));
       } catch (error) {
         console.error("the server sent what is not a frame", error);
         this.close(4400, "malformed");
@@ -55,6 +61,12 @@ class WebSocketLink implements Link {
     if (this.socket.readyState !== WebSocket.OPEN) return;
     if (lane === "volatile" && this.socket.bufferedAmount > VOLATILE_BACKLOG_MAX) return;
     this.socket.send(encode(frame));
+  }
+
+  sendMedia(packet: Uint8Array<ArrayBuffer>): boolean {
+    const goes = this.socket.readyState === WebSocket.OPEN && this.socket.bufferedAmount <= MEDIA_BACKLOG_MAX;
+    if (goes) this.socket.send(packet);
+    return goes;
   }
 
   close(code: number, reason: string): void {

@@ -2,10 +2,13 @@ import type { ClientFrame } from "../gen/veza/v1/session_pb";
 import { concat, DATAGRAM_BYTES_MAX, DATAGRAM_FRAME, decode, delimit, encode, FrameReader, LANE_BYTE } from "./codec";
 import { connectionLost, toVezaError } from "./errors";
 import type { Lane, Link, LinkHandlers, Opener } from "./link";
+import { MEDIA_KIND, PACKET_BYTES_MAX } from "./media";
 
 const SUBPROTOCOL = "veza.v1.proto";
 /** After a lane's stream ends the session's own close, with its code, is awaited this long. Milliseconds. */
 const CLOSE_GRACE_MS = 500;
+/** Media packets that may wait for the network; one more would be too late when it arrives. */
+const MEDIA_WAITING_MAX = 10;
 
 /**
  * Opens a WebTransport session with its control and chat lanes.
@@ -62,6 +65,7 @@ class WebTransportLink implements Link {
   readonly transport = "webtransport";
   private handlers: LinkHandlers | undefined;
   private readonly datagrams: WritableStreamDefaultWriter<Uint8Array> | undefined;
+  private mediaWaiting = 0;
 
   constructor(
     private readonly session: WebTransport,
@@ -97,6 +101,20 @@ class WebTransportLink implements Link {
     }
   }
 
+  get mediaBytesMax(): number {
+    return Math.min(PACKET_BYTES_MAX, this.session.datagrams.maxDatagramSize);
+  }
+
+  sendMedia(packet: Uint8Array<ArrayBuffer>): boolean {
+    if (!this.datagrams || !this.handlers || this.mediaWaiting >= MEDIA_WAITING_MAX || packet.length > this.mediaBytesMax) return false;
+    const gone = () => {
+      this.mediaWaiting -= 1;
+    };
+    this.mediaWaiting += 1;
+    this.datagrams.write(packet).then(gone, gone);
+    return true;
+  }
+
   close(code: number, reason: string): void {
     this.handlers = undefined;
     try {
@@ -114,8 +132,9 @@ class WebTransportLink implements Link {
     const size = bytes.length + 1;
     const max = Math.min(DATAGRAM_BYTES_MAX, this.session.datagrams.maxDatagramSize);
     if (!this.datagrams || size > max) return this.write(this.control, bytes);
-    // A full queue means the network is behind: what is volatile is dropped rather than sent late.
-    if ((this.datagrams.desiredSize ?? 1) <= 0) return;
+    // A full queue means the network is behind: what is volatile is dropped rather than sent late. Media packets in front
+    // of it are not that network's fault.
+    if ((this.datagrams.desiredSize ?? 1) + this.mediaWaiting <= 0) return;
     this.datagrams.write(concat(Uint8Array.of(DATAGRAM_FRAME), bytes)).catch(() => undefined);
   }
 
@@ -158,6 +177,10 @@ class WebTransportLink implements Link {
       for (;;) {
         const { value, done } = await reader.read();
         if (done) return;
+        if (value[0] === MEDIA_KIND) {
+          this.handlers?.media(value);
+          continue;
+        }
         if (value[0] !== DATAGRAM_FRAME) continue;
         try {
           this.handlers?.frame(decode(value.subarray(1)));
