@@ -54,14 +54,7 @@ struct Shared {
 
 impl Audio {
     /// Starts `shards` shards.
-    pub fn start(
-        hub: Hub,
-        desk: Arc<dyn Desk>,
-        events: Events,
-        shards: usize,
-        clock: Clock,
-        tasks: &Tasks,
-    ) -> Self {
+    pub fn start(hub: Hub, desk: Arc<dyn Desk>, events: Events, shards: usize, clock: Clock, tasks: &Tasks) -> Self {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards.max(1)).map(|_| mpsc::channel(COMMANDS_MAX)).unzip();
         // Handles of an earlier process are not mistaken for ours.
         let next_handle = AtomicU32::new(rand::random::<u32>() >> 1);

@@ -128,12 +128,8 @@ impl Gateway {
         let draining = CancellationToken::new();
         let (reporter, health) = tonic_health::server::health_reporter();
         let Parts { hub, audio, desk, events, .. } = &parts;
-        let records = Records {
-            hub: hub.clone(),
-            audio: audio.clone(),
-            desk: Arc::clone(desk),
-            events: events.clone(),
-        };
+        let records =
+            Records { hub: hub.clone(), audio: audio.clone(), desk: Arc::clone(desk), events: events.clone() };
         let Served { mut routes, names } = serve(
             Routes::new(health),
             records,
