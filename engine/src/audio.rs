@@ -84,7 +84,7 @@ impl Ladder {
                 return Err(bad(format!("a rung has 1 or 2 channels, not {}", rung.channels)));
             }
         }
-        rungs.sort_by(|one, other| other.bits_per_second.cmp(&one.bits_per_second));
+        rungs.sort_by_key(|rung| std::cmp::Reverse(rung.bits_per_second));
         let mut numbers: Vec<u32> = rungs.iter().map(|rung| rung.rung).collect();
         numbers.sort_unstable();
         numbers.dedup();

@@ -198,10 +198,11 @@ async fn publish(connection: &Connection, stream: &str, bits: u32) -> Result<Str
     let rung = |rung, bits_per_second, channels| PublishedRung { rung, bits_per_second, channels };
     let rungs = vec![rung(0, bits, 2), rung(1, bits / 3, 1)];
     let publish = PublishStream { stream: stream.to_owned(), rungs };
-    match connection.command(Command::PublishStream(publish)).await.map_err(failed)? {
-        reply::Result::StreamPublished(published) => Ok(published),
-        _ => Err(Failure::setup("an answer of another kind")),
-    }
+    let answer = connection.command(Command::PublishStream(publish)).await.map_err(failed)?;
+    let reply::Result::StreamPublished(published) = answer else {
+        return Err(Failure::setup("an answer of another kind"));
+    };
+    Ok(published)
 }
 
 /// Sends a frame of both rungs every 20 ms. Each says when it left, in nanoseconds since `begun`.
@@ -225,7 +226,7 @@ async fn talk(
             let mut payload = vec![0; bytes];
             payload[0] = TOC;
             payload[1..9].copy_from_slice(&left.to_be_bytes());
-            MediaFrame { age: 0, rung, switch_point: index % 10 == 0, payload: payload.into() }
+            MediaFrame { age: 0, rung, switch_point: index.is_multiple_of(10), payload: payload.into() }
         };
         let frames = vec![frame(0, bytes(bits)), frame(1, bytes(bits / 3))];
         let packet = MediaPacket { handle: published.handle, newest: index, level: 20, fresh: 1, frames };

@@ -122,7 +122,12 @@ impl Audio {
                 if mine { Ok(String::from(&room)) } else { Err(exists()) }
             }
             Answer::Refused(error) => Err(error),
-            _ => Ok(String::from(&room)),
+            Answer::Reply(_)
+            | Answer::Joined(_)
+            | Answer::Unsubscribed
+            | Answer::Left
+            | Answer::Published(_)
+            | Answer::Page(_) => Ok(String::from(&room)),
         }
     }
 

@@ -402,9 +402,9 @@ impl Ear {
         self.listener.change(decision.shape);
         let quality = self.quality(ladder);
         // A probe's copies come and go with every tick; that it probes is said once.
-        let settled = |quality: AudioQuality| match quality.reason() {
-            QualityReason::Probe => AudioQuality { redundancy: 0, ..quality },
-            _ => quality,
+        let settled = |quality: AudioQuality| {
+            let probes = quality.reason() == QualityReason::Probe;
+            if probes { AudioQuality { redundancy: 0, ..quality } } else { quality }
         };
         if self.told.map(settled) != Some(settled(quality)) {
             self.told = Some(quality);
