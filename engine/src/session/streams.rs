@@ -129,3 +129,123 @@ fn read_place(token: &str) -> Option<(u64, String)> {
     let (started_ms, stream) = token.split_once('.')?;
     Some((started_ms.parse().ok()?, RoomId::parse(stream).ok()?.as_str().to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{MEDIA_BURST, MEDIA_PER_SECOND};
+    use crate::session::{Admitted, Profile, Settings};
+    use std::time::Duration;
+    use veza_proto::v1::{ClientFrame, Hello, PublishedRung, client_frame::Command};
+    use veza_proto::{Format, Lane, UserId};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn session() -> Session {
+        let profile =
+            Profile { transport: "quic", format: Format::Proto, datagrams: true, needs_ping: false, jitter: 0 };
+        let mut session = Session::new(std::sync::Arc::new(Settings::default()), profile, NOW);
+        session.handle_frame(Lane::Control, frame(Command::Hello(Hello::default())), NOW);
+        session
+    }
+
+    fn welcomed() -> Session {
+        let mut session = session();
+        let admitted = Admitted {
+            user: UserId::parse("alice").unwrap(),
+            session_id: String::new(),
+            resume_token: String::new(),
+            resumed: false,
+            token_expires: NOW + Duration::from_secs(600),
+        };
+        session.handle_admitted(Ok(admitted), NOW);
+        session
+    }
+
+    fn frame(command: Command) -> ClientFrame {
+        ClientFrame { id: 7, command: Some(command) }
+    }
+
+    fn media(session: &mut Session) -> usize {
+        std::iter::from_fn(|| session.poll_output()).filter(|output| matches!(output, Output::Media(_))).count()
+    }
+
+    /// What is asked of the streams, and what is refused.
+    fn asked(session: &mut Session, command: Command) -> Result<AudioAsk, String> {
+        session.handle_frame(Lane::Control, frame(command), NOW);
+        while let Some(output) = session.poll_output() {
+            if let Output::AskAudio { ask, .. } = output {
+                return Ok(ask);
+            }
+        }
+        let refused = std::iter::from_fn(|| session.pop_frame(Lane::Control)).last();
+        Err(format!("{:?}", refused.map(|frame| frame.frame().clone())))
+    }
+
+    #[test]
+    fn media_packets_at_their_rate_and_one_past() {
+        let mut session = welcomed();
+        for _ in 0..=MEDIA_BURST {
+            session.handle_media(Bytes::from_static(&[2]), NOW);
+        }
+        assert_eq!(media(&mut session), MEDIA_BURST as usize);
+        let later = NOW + Duration::from_secs(1);
+        for _ in 0..=MEDIA_PER_SECOND {
+            session.handle_media(Bytes::from_static(&[2]), later);
+        }
+        assert_eq!(media(&mut session), MEDIA_PER_SECOND as usize);
+    }
+
+    #[test]
+    fn before_the_welcome_no_media_is_taken() {
+        let mut session = session();
+        session.handle_media(Bytes::from_static(&[2]), NOW);
+        assert_eq!(media(&mut session), 0);
+    }
+
+    #[test]
+    fn reports_come_by_datagram_and_nothing_else_of_streams() {
+        let mut session = welcomed();
+        while session.poll_output().is_some() {}
+        session.handle_datagram(frame(Command::ReceiverReport(ReceiverReport::default())), NOW);
+        assert!(matches!(session.poll_output(), Some(Output::AskAudio { ask: AudioAsk::Report(_), .. })));
+        session.handle_datagram(frame(Command::Listen(Listen::default())), NOW);
+        assert!(session.poll_output().is_none());
+    }
+
+    #[test]
+    fn fields_at_their_bounds_and_one_past() {
+        let mut session = welcomed();
+        let mut create = |stream: usize, title: usize, description: usize| {
+            let create = CreateStream {
+                stream: "s".repeat(stream),
+                title: "t".repeat(title),
+                description: "d".repeat(description),
+                ..CreateStream::default()
+            };
+            asked(&mut session, Command::CreateStream(create)).is_ok()
+        };
+        assert!(create(57, 128, 2_048));
+        assert!(!create(58, 1, 0) && !create(0, 1, 0) && !create(1, 0, 0));
+        assert!(!create(1, 129, 0) && !create(1, 1, 2_049));
+
+        let mut playing = |bytes: usize| {
+            let set = SetPlaying { stream: "show".into(), playing: "p".repeat(bytes) };
+            asked(&mut session, Command::SetPlaying(set)).is_ok()
+        };
+        assert!(playing(256) && !playing(257));
+
+        let rungs = vec![PublishedRung { rung: 0, bits_per_second: 96_000, channels: 2 }];
+        let publish = PublishStream { stream: "show".into(), rungs };
+        assert!(asked(&mut session, Command::PublishStream(publish)).is_ok());
+        let listen = Listen { stream: "show".into(), pin: 4 };
+        let refused = asked(&mut session, Command::Listen(listen)).unwrap_err();
+        assert!(refused.contains("pin is auto, low, medium or high"), "{refused}");
+        let list = ListStreams { limit: 0, page_token: "nonsense".into() };
+        assert!(asked(&mut session, Command::ListStreams(list)).is_err());
+        let list =
+            ListStreams { limit: 0, page_token: place_after(&AudioStream { id: "a.b".into(), ..Default::default() }) };
+        let asked = asked(&mut session, Command::ListStreams(list));
+        assert_eq!(asked, Ok(AudioAsk::List { after: Some((0, "a.b".into())), limit: 50 }));
+    }
+}
