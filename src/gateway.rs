@@ -60,7 +60,7 @@ use desk::Records;
 use devices::DeviceCalls;
 use door::{Door, REQUEST_BYTES_MAX};
 use events::EventCalls;
-use listener::Listener;
+use listener::{Bounds, Listener};
 use messages::MessageCalls;
 use moderation::ModerationCalls;
 use reviews::ReviewCalls;
@@ -149,7 +149,8 @@ impl Gateway {
             routes = reflect(routes)?;
         }
         let encrypted = tls.is_some();
-        let listener = Listener { socket, tls, door: Door::new(routes, access), tasks: tasks.clone() };
+        let (door, bounds) = (Door::new(routes, access), Bounds::default());
+        let listener = Listener { socket, tls, door, bounds, tasks: tasks.clone() };
         Ok(Some(Self { listener, address, tls: encrypted, draining }))
     }
 
