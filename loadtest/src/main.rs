@@ -10,6 +10,7 @@ mod database;
 mod fairness;
 mod floor;
 mod idle;
+mod impair;
 mod insert_floor;
 mod member;
 mod process;
@@ -60,6 +61,8 @@ enum Scenario {
     Chaos(chaos::Args),
     /// Judges clients' event logs (docs/HISTORY.md): I1 to I12.
     Check(check::Args),
+    /// A network that is worse than the one there is: a proxy for UDP and TCP with delay, loss, a bottleneck.
+    Impair(impair::Args),
     /// The same sessions against a bare server with the same transport settings and nothing above them.
     Floor(floor::Args),
     /// The bare server itself, run by `floor` as a child process.
@@ -104,6 +107,7 @@ async fn main() -> ExitCode {
         Scenario::InsertFloor(args) => insert_floor::run(args).await,
         Scenario::Chaos(args) => chaos::run(args).await,
         Scenario::Check(args) => check::run(args),
+        Scenario::Impair(args) => return impair::run(args).await.map_or_else(failed, |()| ExitCode::SUCCESS),
         Scenario::Floor(args) => floor::run(args).await,
         Scenario::FloorServer(args) => return floor::serve(args).await.map_or_else(failed, |()| ExitCode::SUCCESS),
     };
