@@ -25,6 +25,8 @@ export const CONNECTION_WAIT_MS = 30_000;
 export const STABLE_AFTER_MS = 5_000;
 /** New tokens that may be refused in a row before another one is not worth asking for. */
 export const REFUSALS_MAX = 3;
+/** A link that is to carry live audio, and does not, has so long to show that it is alive. Milliseconds. */
+export const LIVE_DEAD_AFTER_MS = 1_500;
 /** On WebSocket, WebTransport is tried again after this, then at growing distances up to the cap. Milliseconds. */
 export const UPGRADE_AFTER_MS = 5_000;
 const UPGRADE_CAP_MS = 10 * 60 * 1_000;
@@ -83,6 +85,7 @@ export class Client extends ClientCalls {
         call: this.call,
         tell: (command) => this.session?.tell(command),
         sendMedia: (packet) => this.session?.sendMedia(packet) ?? false,
+        probe: () => this.session?.probe(LIVE_DEAD_AFTER_MS),
         mediaBytesMax: () => this.session?.mediaBytesMax ?? PACKET_BYTES_MAX,
       },
       (stream) => this.events.emit("stream", stream),

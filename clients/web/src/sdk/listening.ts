@@ -83,6 +83,11 @@ export class Listening {
     if (this.state === "listening") this.port.tell({ case: "receiverReport", value: { ...reception, handle: this.handle } });
   }
 
+  /** Packets should come and do not: a link that is dead is given up soon, instead of when its own patience ends. */
+  missing(): void {
+    if (this.state === "listening") this.port.probe();
+  }
+
   /** Listens no longer. */
   async end(): Promise<void> {
     if (this.state === "over") return;

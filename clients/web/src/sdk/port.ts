@@ -29,6 +29,8 @@ export interface StreamPort {
   sendMedia(packet: Uint8Array<ArrayBuffer>): boolean;
   /** The largest packet that goes through now. Bytes. */
   mediaBytesMax(): number;
+  /** What should come does not: is anybody there? */
+  probe(): void;
   /** It is over. */
   forget(what: Publication | Listening): void;
 }

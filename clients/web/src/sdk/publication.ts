@@ -90,6 +90,11 @@ export class Publication {
     return sent;
   }
 
+  /** Reports should come and do not: a link that is dead is given up soon, instead of when its own patience ends. */
+  missing(): void {
+    if (this.state === "on_air") this.port.probe();
+  }
+
   /** Says what is played, for people. */
   async setPlaying(playing: string): Promise<void> {
     await this.port.call({ case: "setPlaying", value: { stream: this.id, playing } }, "playingSet");

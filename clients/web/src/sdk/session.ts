@@ -91,6 +91,7 @@ export class Session {
   private closing: Closing | undefined;
   private over = false;
   private heardMs: number;
+  private probing = false;
   private probedMs: number | undefined;
   private cancelPing = () => {};
   private cancelWatch: (() => void) | undefined;
@@ -163,6 +164,18 @@ export class Session {
       () => this.handlers.rtt(Math.max(0, this.clock.now() - sentMs)),
       () => undefined,
     );
+  }
+
+  /** Something that should be heard is not: ends the link unless anything at all is heard within `ms`. */
+  probe(ms: number): void {
+    if (this.over || this.probing) return;
+    this.probing = true;
+    const askedMs = this.clock.now();
+    this.ping();
+    this.clock.after(ms, () => {
+      this.probing = false;
+      if (this.heardMs < askedMs) this.drop();
+    });
   }
 
   /** Says goodbye: the server forgets the session. */

@@ -7,6 +7,8 @@ import { MEDIA_KIND, PACKET_BYTES_MAX } from "./media";
 const SUBPROTOCOL = "veza.v1.proto";
 /** After a lane's stream ends the session's own close, with its code, is awaited this long. Milliseconds. */
 const CLOSE_GRACE_MS = 500;
+/** Datagrams that wait for a busy page, instead of being dropped: seconds of audio. */
+const DATAGRAMS_IN_MAX = 256;
 /** Media packets that may wait for the network; one more would be too late when it arrives. */
 const MEDIA_WAITING_MAX = 10;
 
@@ -73,6 +75,7 @@ class WebTransportLink implements Link {
     private readonly chat: LaneStream,
   ) {
     this.datagrams = datagramWriter(session);
+    session.datagrams.incomingHighWaterMark = DATAGRAMS_IN_MAX;
   }
 
   start(handlers: LinkHandlers): void {

@@ -6,3 +6,4 @@ export type { Playing } from "./playout";
 export { Publisher, type PublisherEvents, type PublisherOptions, type SourceChoice } from "./publisher";
 export type { Source, SourceKind } from "./sources";
 export { type AudioFiles, FILES, missingFor } from "./support";
+export { SILENCE } from "../media";

@@ -195,10 +195,9 @@ export class Jitter {
   }
 
   private nothing(): Decision {
-    if (this.idleMs === undefined) {
-      this.idleMs = 0;
-      this.count.underruns += 1;
-    }
+    this.idleMs ??= 0;
+    // One frame that does not come is bridged like one that is lost.
+    if (this.idleMs === FRAME_MS) this.count.underruns += 1;
     this.holding = true;
     return this.bridge();
   }

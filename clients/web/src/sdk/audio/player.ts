@@ -10,6 +10,8 @@ import { type AudioFiles, FILES, require } from "./support";
 
 /** A volume that jumps clicks. Seconds. */
 const VOLUME_TIME_S = 0.02;
+/** Without a packet for this long, of a stream that is on air, the link is asked whether it is alive. Milliseconds. */
+const MISSING_AFTER_MS = 1_000;
 
 export interface PlayerEvents {
   /** How playing goes: with every report to the server. */
@@ -35,6 +37,7 @@ export class Player {
   private readonly events = new Emitter<PlayerEvents>();
   private readonly ends: (() => void)[] = [];
   private closed = false;
+  private silentMs = 0;
 
   private constructor(
     readonly listening: Listening,
@@ -95,6 +98,7 @@ export class Player {
       if ("failed" in data) return this.fail(data.failed);
       this.playing = data.playing;
       this.listening.reportReception(data.playing.reception);
+      this.watch(data.playing);
       this.events.emit("playing", data.playing);
     };
     this.worker.onerror = ({ message }) => this.fail(message || "the worker could not be loaded");
@@ -112,6 +116,11 @@ export class Player {
         this.worker.postMessage(whole, [whole.buffer as ArrayBuffer]);
       }),
     );
+  }
+
+  private watch({ bytes, spanMs }: Playing): void {
+    this.silentMs = bytes > 0 || !this.listening.stream.onAir ? 0 : this.silentMs + spanMs;
+    if (this.silentMs >= MISSING_AFTER_MS) this.listening.missing();
   }
 
   private fail(why: string): void {

@@ -12,6 +12,9 @@ import { Packetizer } from "./packetizer";
 import { openFile, openMicrophone, openTab, type Source } from "./sources";
 import { type AudioFiles, FILES, require } from "./support";
 
+/** The server reports every second. Without that for so long the link is asked whether it is alive. Milliseconds. */
+const MISSING_AFTER_MS = 2_500;
+
 /** Where the sound comes from. */
 export type SourceChoice = { kind: "microphone"; deviceId?: string } | { kind: "file"; file: File } | { kind: "tab" };
 
@@ -46,6 +49,7 @@ export class Publisher {
   /** The index of block 0 on this session. */
   private offset = 0;
   private nextBlock = 0;
+  private reportedMs = 0;
 
   private constructor(
     readonly publication: Publication,
@@ -121,20 +125,26 @@ export class Publisher {
       if (state === "on_air") this.aim();
       if (state === "over") void this.close().catch(() => undefined);
     });
-    this.publication.on("report", (report) => this.packetizer.follow(report));
+    this.publication.on("report", (report) => {
+      this.reportedMs = performance.now();
+      this.packetizer.follow(report);
+    });
     this.aim();
   }
 
   /** The next block gets the first index that the server takes. */
   private aim(): void {
     this.offset = this.publication.firstIndex - this.nextBlock;
+    this.reportedMs = performance.now();
     this.packetizer.restart();
   }
 
   private recorded(channels: Float32Array<ArrayBuffer>[]): void {
     if (this.closed) return;
     if (this.muted) for (const samples of channels) samples.fill(0);
-    const block = this.clock.next(performance.now());
+    const nowMs = performance.now();
+    const block = this.clock.next(nowMs);
+    if (nowMs - this.reportedMs > MISSING_AFTER_MS) this.publication.missing();
     this.nextBlock = block + 1;
     this.level = levelOf(channels);
     this.events.emit("level", this.level);
