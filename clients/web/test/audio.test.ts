@@ -243,6 +243,26 @@ test("a decoder that gives nothing is given up", () => {
   assert.equal(heard.length, 20);
 });
 
+test("who is behind hears two blocks in the time of one, without a step", () => {
+  const { packet, ask, pass, run, heard, decoder } = player({ slow: true });
+  run(10, 29);
+  decoder().give(20);
+  const before = decoder().seen.length;
+  // Nothing is played for a while, and everything waits.
+  for (const index of numbers(30, 36)) {
+    packet(index);
+    pass(20);
+  }
+  const given = heard.length;
+  ask();
+  assert.equal(decoder().seen.length - before, 2);
+  decoder().events.block(block(0.5));
+  assert.equal(heard.length, given, "one of two is not enough");
+  decoder().events.block(block(-0.5));
+  const [merged] = heard.at(-1) as Block;
+  assert.ok(Math.abs((merged[0] ?? 0) - 0.5) < 0.001 && Math.abs((merged[959] ?? 0) + 0.5) < 0.001 && Math.abs(merged[480] ?? 1) < 0.001);
+});
+
 test("broken packets are lost packets", () => {
   const { playout, run, decoder } = player();
   playout.handlePacket(Uint8Array.of(2, 0, 0), 0);
