@@ -73,7 +73,7 @@ await run("audio", 120_000 + 2 * SECONDS * 1_500, async ({ browser, check, shot,
     });
     const publisher = await alice.evaluate(() => {
       const { publication, skipped } = window.veza.live.publisher;
-      return { ...publication.report, dropped: publication.dropped, skipped };
+      return { ...publication.report, skipped };
     });
     figure(transport, { ...report, ...listener, publisher });
     await check(`what bob heard over ${label} is what alice played`, () => {

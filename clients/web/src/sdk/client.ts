@@ -6,6 +6,7 @@ import { commandOf } from "./drafts";
 import { connectionLost, toVezaError, VezaError } from "./errors";
 import { Emitter } from "./events";
 import type { Link, Opener } from "./link";
+import { LinkWorker, type WorkerLike } from "./linkworker";
 import { PACKET_BYTES_MAX } from "./media";
 import type { ClientEvents, Endpoints, Options, Status } from "./options";
 import { Outbox } from "./outbox";
@@ -60,6 +61,7 @@ export class Client extends ClientCalls {
   private readonly backoff: Backoff;
   protected readonly audio: Streams;
   private endpoints: Endpoints;
+  private readonly worker: LinkWorker | undefined;
   private session: Session | undefined;
   private token: string | undefined;
   /** Sessions in a row that were refused for their token. */
@@ -78,13 +80,15 @@ export class Client extends ClientCalls {
     super();
     this.clock = options.clock ?? systemClock;
     this.endpoints = options;
+    this.worker = options.linkWorker === undefined || typeof Worker === "undefined" ? undefined : new LinkWorker(new Worker(options.linkWorker, { type: "module" }) as WorkerLike);
     this.backoff = new Backoff(this.clock);
     this.outbox = new Outbox(this.clock, (room) => this.rooms.get(room)?.pendingChanged());
     this.audio = new Streams(
       {
         call: this.call,
         tell: (command) => this.session?.tell(command),
-        sendMedia: (packet) => this.session?.sendMedia(packet) ?? false,
+        sendMedia: (packet) => this.session?.sendMedia(packet),
+        carry: (port, handle) => this.session?.carry(port, handle),
         probe: () => this.session?.probe(LIVE_DEAD_AFTER_MS),
         mediaBytesMax: () => this.session?.mediaBytesMax ?? PACKET_BYTES_MAX,
       },
@@ -203,7 +207,7 @@ export class Client extends ClientCalls {
   /** The preferred transport first. */
   private openers(): Opener[] {
     const wanted = this.options.transport ?? "auto";
-    const all = (this.options.openers ?? defaultOpeners)(this.endpoints);
+    const all = this.options.openers?.(this.endpoints) ?? defaultOpeners(this.endpoints, this.worker);
     const usable = all.filter((opener) => wanted === "auto" || opener.transport === wanted);
     const remembered = this.memory().recall();
     return usable.sort((a, b) => Number(b.transport === remembered) - Number(a.transport === remembered));
@@ -483,11 +487,11 @@ export class Client extends ClientCalls {
   }
 }
 
-function defaultOpeners(endpoints: Endpoints): Opener[] {
-  const { webtransportUrl, websocketUrl, certificateHashes = [] } = endpoints;
+function defaultOpeners({ webtransportUrl, websocketUrl, certificateHashes = [] }: Endpoints, worker: LinkWorker | undefined): Opener[] {
+  const elsewhere = worker?.broken === false ? worker : undefined;
   return [
-    ...(webtransportUrl ? [webtransportOpener(webtransportUrl, certificateHashes)] : []),
-    ...(websocketUrl ? [websocketOpener(websocketUrl)] : []),
+    ...(webtransportUrl ? [elsewhere?.opener("webtransport", webtransportUrl, certificateHashes) ?? webtransportOpener(webtransportUrl, certificateHashes)] : []),
+    ...(websocketUrl ? [elsewhere?.opener("websocket", websocketUrl) ?? websocketOpener(websocketUrl)] : []),
   ];
 }
 

@@ -1,4 +1,4 @@
-import { type Publisher, SILENCE } from "../../sdk/audio/index";
+import type { Publisher } from "../../sdk/audio/index";
 import type { StreamInfo } from "../../sdk/index";
 import { askForm } from "../dialogs";
 import { el } from "../dom";
@@ -40,7 +40,7 @@ export class AirStrip {
     for (const button of [playing, end]) button.type = "button";
     const lines = el("div", { class: "strip-lines" }, this.title, this.line);
     this.node = el("section", { class: "strip air playing", testid: "live-air" }, el("div", { class: "strip-main" }, this.badge, lines, this.state, this.meter.node, el("div", { class: "strip-tools" }, this.mute, playing, end)));
-    publisher.on("level", (level) => this.meter.show(publisher.muted ? SILENCE : level));
+    publisher.on("level", (level) => this.meter.show(level));
     publisher.on("sourceOver", () => {
       toast(`${publisher.source.label || "The sound"} is over. The show goes on in silence until you end it.`);
       say("The sound is over.");

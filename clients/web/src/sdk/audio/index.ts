@@ -1,5 +1,5 @@
 /** Live audio in the browser: `Publisher.open` goes on air, `Player.open` plays what is heard. See README.md. */
-export { LADDERS } from "./encoders";
+export { LADDERS } from "./ladders";
 export { meterShare } from "./level";
 export { Player, type PlayerEvents } from "./player";
 export type { Playing } from "./playout";
