@@ -9,13 +9,14 @@ mod steps;
 
 use std::time::Duration;
 
+use veza_proto::media::FRAME_MS;
 use veza_proto::v1::{QualityPin, QualityReason, ReceiverReport};
 
 pub use steps::Steps;
 
 use self::losses::{Losses, PerMille};
 use self::path::Path;
-use self::steps::Step;
+use self::steps::{Choice, Step, best};
 use super::Shape;
 use crate::Timestamp;
 
@@ -30,42 +31,43 @@ const QUEUE_AGE_STREAM: Duration = Duration::from_millis(100);
 /// Our own queue that is too old to be of use: it is dropped, and it is two steps down.
 const STALE_DATAGRAMS: Duration = Duration::from_millis(150);
 const STALE_STREAM: Duration = Duration::from_millis(200);
-/// A network queue shorter than this is none, microseconds.
-const CALM: u32 = 20_000;
-/// Our own queue below which nothing waits.
+/// Our own queue, and the network's, below which there is none. The network's in microseconds.
 const CALM_AGE: Duration = Duration::from_millis(20);
+const CALM: u32 = 20_000;
 
 /// Loss together with a queue that means congestion.
 const LOSS_CONGESTED: PerMille = 100;
 /// Loss that means congestion without any queue: a policer, or a buffer too small to be seen.
 const LOSS_POLICED: PerMille = 400;
-/// Loss that has grown by this much since more was sent, because more was sent.
-const LOSS_CAUSED: PerMille = 200;
-/// Fewer lost packets than this are chance.
-const LOST_MIN: u32 = 3;
-/// Two underruns within a second.
+/// Beyond twice what it was, this much loss is of what was tried.
+const LOSS_OF_STEP: PerMille = 50;
+/// And of copies, which are tried when it begins to lose and nobody knows how much.
+const LOSS_OF_COPIES: PerMille = 200;
+/// Within a second.
 const UNDERRUNS: u32 = 2;
 
-/// Loss from which there are that many copies, and the loss below which the last of them is given up.
+/// Loss from which there are that many copies, and half of which gives up the last of them.
 const COPY_FROM: [PerMille; REDUNDANCY_MAX as usize] = [15, 50];
-/// For how long loss stays below half before a copy is given up.
+/// For how long there is less than half before a copy is given up.
 const COPY_HELD: Duration = Duration::from_secs(5);
 
 /// Up after this long without a queue, doubled with every failure.
 const UP_AFTER: Duration = Duration::from_secs(3);
+/// The longest of it: a step that fails is heard, a probe that fails is not.
 const UP_AFTER_MAX: Duration = Duration::from_secs(60);
+const PROBE_AFTER_MAX: Duration = Duration::from_secs(24);
 const PROBE: Duration = Duration::from_secs(1);
-/// Congestion this soon after a step up is the step's.
+/// What happens this soon after more was sent is of that.
 const TRIAL: Duration = Duration::from_secs(3);
-/// More was sent: its consequences show within this.
-const CAUSED_WITHIN: Duration = Duration::from_secs(3);
-/// How long the rate of a congestion bounds copies.
+/// How long a rate that was too much bounds copies.
 const CEILING_HELD: Duration = Duration::from_secs(60);
-/// After a step down what is measured is of the time before: for a round trip, and until the next report.
+/// After less is sent, what is measured is of the time before: for a round trip, and until the next report.
 const SETTLE: Duration = Duration::from_millis(300);
 const SETTLE_MAX: Duration = Duration::from_secs(1);
 /// Of what arrives in a congestion this much is used, per cent: the queue has to go down.
-const HEADROOM: u64 = 90;
+const HEADROOM: u32 = 90;
+/// Less than this of what is sent, per cent, arrives when less arrives than is sent.
+const ALL: u32 = 95;
 
 /// What the packets go by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,23 +119,30 @@ pub struct Controller {
     settled_at: Timestamp,
     /// Since when nothing queues.
     calm_since: Timestamp,
-    /// Since when there is less loss than the copies are for.
+    /// What was lost when the last copy was added, and since when there is less than half of what it is for.
+    loss: PerMille,
     quiet_since: Timestamp,
-    probe: Option<Probe>,
-    /// More was sent than before, and the loss before that.
-    more: Option<(Timestamp, PerMille)>,
-    /// The last step up, while it may yet turn out to be one too many.
-    risen_at: Option<Timestamp>,
+    attempt: Option<Attempt>,
     ceiling: Option<Ceiling>,
 }
 
-/// Sends copies, in as many ticks as the next step's rate takes.
+/// More is sent than before, and it is not known yet whether it is too much.
 #[derive(Debug, Clone, Copy)]
-struct Probe {
+struct Attempt {
+    what: More,
     since: Timestamp,
-    /// Bits per second that were to be sent and not yet were.
-    owed: u32,
-    copies: u8,
+    /// Loss before.
+    loss: PerMille,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum More {
+    /// Copies, in as many ticks as the next step's rate takes. What is owed was to be sent and not yet is.
+    Probe { owed: u32, copies: u8 },
+    /// The next step.
+    Step,
+    /// Redundancy, instead of this.
+    Copies(Choice),
 }
 
 /// A rate that was too much.
@@ -147,7 +156,7 @@ struct Ceiling {
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Congestion {
-    /// The probe, or the last step, was too much.
+    /// The attempt is too much.
     Overreached,
     Full,
     /// Our own queue is stale.
@@ -168,10 +177,9 @@ impl Controller {
             since: now,
             settled_at: now,
             calm_since: now,
+            loss: 0,
             quiet_since: now,
-            probe: None,
-            more: None,
-            risen_at: None,
+            attempt: None,
             ceiling: None,
         };
         controller.at = controller.top();
@@ -180,31 +188,34 @@ impl Controller {
 
     /// What the listener is sent at present.
     pub fn shape(&self) -> Shape {
-        let copies = self.probe.map_or(0, |probe| probe.copies);
-        self.step().shape(self.redundancy + copies)
+        let extra = match self.attempt {
+            Some(Attempt { what: More::Probe { copies, .. }, .. }) => copies,
+            _ => 0,
+        };
+        self.step().shape(self.redundancy + extra)
     }
 
     /// Why it is sent that.
     pub fn reason(&self) -> QualityReason {
-        if self.probe.is_some() { QualityReason::Probe } else { self.reason }
+        if self.probes() { QualityReason::Probe } else { self.reason }
     }
 
     /// The publisher has other rungs. The listener stays about where it is.
     pub fn set_steps(&mut self, steps: Steps, now: Timestamp) {
         let (rate, redundancy) = (self.rate(), self.redundancy);
         self.steps = steps;
-        self.probe = None;
+        self.attempt = None;
         let last = self.list().len() - 1;
         let at = self.list().iter().position(|step| step.wire(redundancy) <= rate).unwrap_or(last);
-        self.go(at.max(self.top()), redundancy, QualityReason::Choice, now);
+        self.go((at.max(self.top()), redundancy), QualityReason::Choice, now);
     }
 
     /// Auto follows the network over all rungs, medium over the middle one and below, low over the lowest one. High stays
-    /// on the best rung unless that cannot be played: our own queue is stale, or most of it is lost, or the listener
+    /// on the best rung unless that cannot be played: our own queue is stale, or much of it is lost, or the listener
     /// starves in a queue.
     pub fn set_pin(&mut self, pin: QualityPin, now: Timestamp) {
         self.pin = pin;
-        self.probe = None;
+        self.attempt = None;
         let top = self.top();
         let fits = self.list()[top].wire(self.redundancy) < self.budget(now);
         let at = match pin {
@@ -213,8 +224,10 @@ impl Controller {
             QualityPin::Medium | QualityPin::Low if fits => top,
             QualityPin::Auto | QualityPin::Medium | QualityPin::Low => self.at.max(top),
         };
-        self.risen_at = (at < self.at && pin != QualityPin::High).then_some(now);
-        self.go(at, self.redundancy, QualityReason::Choice, now);
+        if at < self.at && pin != QualityPin::High {
+            self.attempt = Some(Attempt { what: More::Step, since: now, loss: self.losses.five_seconds().loss() });
+        }
+        self.go((at, self.redundancy), QualityReason::Choice, now);
     }
 
     pub fn handle_report(&mut self, report: &ReceiverReport, now: Timestamp) {
@@ -224,17 +237,18 @@ impl Controller {
     /// Looks at the link and decides. Every [`TICK`].
     pub fn tick(&mut self, link: &Link, now: Timestamp) -> Decision {
         let settles = now < self.settled_at;
-        self.path.look(link.rtt, now);
+        let slack = FRAME_MS * (u32::from(self.step().packet_frames) - 1);
+        self.path.look(link.rtt, Duration::from_millis(slack.into()), now);
         self.losses.look(link.sent_packets, link.lost_packets, settles, now);
         let queue_age = self.queue_age(link);
         let congestion = self.congestion(queue_age, now);
-        if let Some(congestion) = congestion {
-            self.descend(congestion, link.rtt, now);
-        } else {
-            if !settles {
+        match congestion {
+            Some(congestion) => self.descend(congestion, link.rtt, now),
+            None if settles => {}
+            None => {
                 self.follow_loss(now);
+                self.ascend(queue_age, now);
             }
-            self.ascend(queue_age, now);
         }
         let flush = congestion == Some(Congestion::Stale);
         Decision { shape: self.shape(), reason: self.reason(), flush }
@@ -254,182 +268,173 @@ impl Controller {
         }
         let (share, queue) = (self.losses.worst(), self.path.queue());
         // By stream nothing is lost but what we drop ourselves.
-        let can_lose = self.carrier == Carrier::Datagrams;
-        let loses = |bound: PerMille| can_lose && share.lost >= LOST_MIN && share.loss() > bound;
-        let starves = share.underruns >= UNDERRUNS && (queue > CALM || queue_age > CALM_AGE);
-        let caused = self.more.is_some_and(|(_, before)| loses(before + LOSS_CAUSED));
-        let overreaches = queue_age > full / 2 || queue > 2 * CALM || caused;
-        if overreaches && (self.probe.is_some() || self.risen_at.is_some()) {
-            return Some(Congestion::Overreached);
+        let loses = |bound: PerMille| self.carrier == Carrier::Datagrams && share.loses(bound);
+        if let Some(attempt) = self.attempt {
+            let loss = match attempt.what {
+                More::Probe { .. } | More::Step => 2 * attempt.loss + LOSS_OF_STEP,
+                More::Copies(_) => attempt.loss + LOSS_OF_COPIES,
+            };
+            if queue_age > full / 2 || queue > 2 * CALM || loses(loss) {
+                return Some(Congestion::Overreached);
+            }
         }
+        let queues = queue > CALM || queue_age > CALM_AGE;
+        let starves = share.underruns >= UNDERRUNS && queues && !self.path.drains();
         let cannot_be_played = starves || loses(LOSS_POLICED);
-        let is_full = queue_age > full || self.path.fills(now) || (queue > CALM && loses(LOSS_CONGESTED)) || caused;
+        let is_full = queue_age > full || self.path.fills(now) || (queue > CALM && loses(LOSS_CONGESTED));
         (cannot_be_played || (is_full && self.pin != QualityPin::High)).then_some(Congestion::Full)
     }
 
     /// Sends less.
     fn descend(&mut self, congestion: Congestion, rtt: Duration, now: Timestamp) {
-        let arrives = self.arrives(now);
-        let tried = match (self.probe, self.above()) {
-            (Some(_), Some(above)) => above.wire(self.redundancy),
+        let attempt = self.attempt.take();
+        let arrives = self.arrives(now).filter(|_| !matches!(attempt, Some(Attempt { what: More::Probe { .. }, .. })));
+        let tried = match (attempt, self.above()) {
+            (Some(Attempt { what: More::Probe { .. }, .. }), Some(above)) => above.wire(self.redundancy),
             _ => self.rate(),
         };
-        let failed = self.probe.is_some() || self.risen_at.is_some();
-        self.learn(arrives.unwrap_or(tried), failed, now);
-        self.risen_at = None;
-        if self.probe.take().is_none() || congestion != Congestion::Overreached {
-            let least = self.at + if congestion == Congestion::Stale { 2 } else { 1 };
-            let (at, redundancy) = self.below(least, arrives);
-            self.go(at, redundancy, QualityReason::Congestion, now);
+        self.learn(arrives.unwrap_or(tried / 100 * ALL), attempt.is_some(), now);
+        let choice = match (congestion, attempt.map(|attempt| attempt.what)) {
+            (Congestion::Overreached, Some(More::Probe { .. })) => None,
+            (Congestion::Overreached, Some(More::Copies(before))) => Some(before),
+            (Congestion::Overreached, _) => Some(((self.at + 1).min(self.last()), self.redundancy)),
+            (Congestion::Full, _) => Some(self.less(1, arrives)),
+            (Congestion::Stale, _) => Some(self.less(2, arrives)),
+        };
+        if let Some(choice) = choice {
+            self.go(choice, QualityReason::Congestion, now);
         }
-        self.more = None;
         self.settled_at = now + (rtt + SETTLE).min(SETTLE_MAX);
         self.calm_since = self.settled_at;
         self.quiet_since = self.settled_at;
         self.losses.forget();
     }
 
-    /// The step that takes what arrives, or else the one at `least`; when there are none left, fewer copies.
-    fn below(&self, least: usize, arrives: Option<u32>) -> (usize, u8) {
-        let last = self.list().len() - 1;
-        let Some(arrives) = arrives else {
-            let spare = u8::from(self.at == last);
-            return (least.min(last), self.redundancy.saturating_sub(spare));
+    /// What takes no more than what arrives, or else than that many steps further down.
+    fn less(&self, down: usize, arrives: Option<u32>) -> Choice {
+        let lower = match self.list().get(self.at + down) {
+            Some(step) => step.wire(self.redundancy) + 1,
+            None => self.rate(),
         };
-        let rate = u32::try_from(u64::from(arrives) * HEADROOM / 100).unwrap_or(u32::MAX);
-        let fitting = |redundancy: u8| {
-            let from = if redundancy < self.redundancy { least.min(last) } else { least };
-            let fits = self.list().iter().skip(from).position(|step| step.wire(redundancy) <= rate)?;
-            Some((from + fits, redundancy))
-        };
-        (0..=self.redundancy).rev().find_map(fitting).unwrap_or((last, 0))
+        let budget = arrives.map_or(lower, |arrives| lower.min(arrives / 100 * HEADROOM));
+        best(self.list(), self.at, self.redundancy, budget, self.loss).unwrap_or((self.last(), 0))
     }
 
     /// Remembers a rate that was too much.
     fn learn(&mut self, rate: u32, failed: bool, now: Timestamp) {
-        let failures = match self.ceiling {
-            Some(ceiling) if failed => ceiling.failures + 1,
-            None if failed => 1,
-            _ => 0,
-        };
+        let failures = if failed { self.ceiling.map_or(0, |ceiling| ceiling.failures) + 1 } else { 0 };
         self.ceiling = Some(Ceiling { rate, failures, since: now });
     }
 
     /// Copies for what is lost, where nothing queues.
     fn follow_loss(&mut self, now: Timestamp) {
-        self.more = self.more.filter(|(since, _)| now.since(*since) < CAUSED_WITHIN);
-        let (second, five) = (self.losses.second(), self.losses.five_seconds());
-        if self.carrier == Carrier::Stream || self.probe.is_some() || self.path.queue() > CALM {
+        if self.carrier == Carrier::Stream || self.probes() || self.path.queue() > CALM {
             return;
         }
-        let needs = |from: &&PerMille| {
-            (five.lost > 1 && five.loss() >= **from) || (second.lost >= LOST_MIN && second.loss() >= **from)
-        };
+        let (second, five) = (self.losses.second(), self.losses.five_seconds());
+        let needs = |from: &&PerMille| five.loses(**from) || second.loses(**from);
         let wanted = COPY_FROM.iter().filter(needs).count().try_into().unwrap_or(REDUNDANCY_MAX);
         if wanted > self.redundancy {
-            let afforded = (self.redundancy + 1..=wanted).rev().find_map(|copies| self.afford(copies, now));
-            if let Some((at, redundancy)) = afforded {
-                self.go(at, redundancy, QualityReason::Loss, now);
-            }
+            self.copy(wanted, second.loss().max(five.loss()), now);
         }
         let Some(last_copy) = self.redundancy.checked_sub(1) else { return };
         if five.loss() * 2 >= COPY_FROM[usize::from(last_copy)] {
             self.quiet_since = now;
         } else if now.since(self.quiet_since) >= COPY_HELD {
-            self.go(self.at, last_copy, QualityReason::Recovery, now);
+            self.go((self.at, last_copy), QualityReason::Recovery, now);
             self.quiet_since = now;
         }
     }
 
-    /// The best step, from here down, on which that many copies are no more than was too much lately.
-    fn afford(&self, copies: u8, now: Timestamp) -> Option<(usize, u8)> {
-        let budget = self.budget(now);
-        let fits = |step: &Step| step.holds(copies) && step.wire(copies) < budget;
-        Some((self.at + self.list().iter().skip(self.at).position(fits)?, copies))
+    /// Adds copies, on the same step or, when that was too much lately, on what sounds best then.
+    fn copy(&mut self, wanted: u8, loss: PerMille, now: Timestamp) {
+        let before = (self.at, self.redundancy);
+        let Some(choice) = best(self.list(), self.at, wanted, self.budget(now), loss) else { return };
+        if choice.1 <= self.redundancy {
+            return;
+        }
+        let rate = self.rate();
+        self.loss = loss;
+        self.go(choice, QualityReason::Loss, now);
+        if self.rate() > rate {
+            self.attempt = Some(Attempt { what: More::Copies(before), since: now, loss });
+        }
     }
 
     /// Probes, and goes up.
     fn ascend(&mut self, queue_age: Duration, now: Timestamp) {
-        if let Some(probe) = self.probe {
-            if now.since(probe.since) < PROBE {
-                self.pay(probe)
-            } else {
-                self.rise(now)
+        if let Some(attempt) = self.attempt {
+            let lasts = now.since(attempt.since);
+            match attempt.what {
+                More::Probe { .. } if lasts < PROBE => self.pay(attempt),
+                More::Probe { .. } => self.rise(now),
+                More::Step | More::Copies(_) if lasts < TRIAL => {}
+                More::Step | More::Copies(_) => {
+                    let rate = self.rate();
+                    self.attempt = None;
+                    self.ceiling = self.ceiling.filter(|ceiling| ceiling.rate > rate);
+                }
             }
-            return;
-        }
-        if self.risen_at.is_some_and(|risen| now.since(risen) >= TRIAL) {
-            self.risen_at = None;
-            let rate = self.rate();
-            self.ceiling = self.ceiling.filter(|ceiling| ceiling.rate > rate);
         }
         if queue_age > CALM_AGE || self.path.queue() > CALM {
-            self.calm_since = self.calm_since.max(now);
+            self.calm_since = now;
         }
-        let Some(above) = self.above() else { return };
+        let Some(above) = self.above().filter(|_| self.attempt.is_none()) else { return };
         if now.since(self.calm_since) < self.up_after(above) {
             return;
         }
-        if self.redundancy < REDUNDANCY_MAX
-            && self.carrier == Carrier::Datagrams
-            && self.step().holds(self.redundancy + 1)
-        {
-            self.more = Some((now, self.losses.five_seconds().loss()));
-            self.pay(Probe { since: now, owed: 0, copies: 0 });
+        if self.can_probe() {
+            let loss = self.losses.five_seconds().loss();
+            self.pay(Attempt { what: More::Probe { owed: 0, copies: 0 }, since: now, loss });
         } else {
             self.rise(now);
         }
     }
 
     /// Sends as many copies in this tick as the rate of the next step has left over.
-    fn pay(&mut self, mut probe: Probe) {
-        let (step, copies) = (self.step(), self.redundancy);
-        let per_copy = step.wire(copies + 1) - step.wire(copies);
-        let more = self.above().map_or(0, |above| above.wire(copies).saturating_sub(step.wire(copies)));
-        let most = (copies..=REDUNDANCY_MAX).filter(|copies| step.holds(*copies)).max().unwrap_or(copies) - copies;
-        let owed = probe.owed + more;
-        probe.copies = most.min(u8::try_from((owed + per_copy / 2) / per_copy).unwrap_or(most));
-        probe.owed = owed.saturating_sub(u32::from(probe.copies) * per_copy).min(per_copy);
-        self.probe = Some(probe);
+    fn pay(&mut self, attempt: Attempt) {
+        let More::Probe { owed, .. } = attempt.what else { return };
+        let (step, now) = (self.step(), self.redundancy);
+        let per_copy = step.wire(now + 1) - step.wire(now);
+        let more = self.above().map_or(0, |above| above.wire(now).saturating_sub(step.wire(now)));
+        let most = (now..=REDUNDANCY_MAX).filter(|copies| step.holds(*copies)).max().unwrap_or(now) - now;
+        let owed = owed + more;
+        let copies = most.min(u8::try_from((owed + per_copy / 2) / per_copy).unwrap_or(most));
+        let owed = owed.saturating_sub(u32::from(copies) * per_copy).min(per_copy);
+        self.attempt = Some(Attempt { what: More::Probe { owed, copies }, ..attempt });
     }
 
     fn rise(&mut self, now: Timestamp) {
-        self.probe = None;
-        self.go(self.at.saturating_sub(1), self.redundancy, QualityReason::Recovery, now);
-        self.risen_at = Some(now);
+        let loss = self.losses.five_seconds().loss();
+        self.attempt = Some(Attempt { what: More::Step, since: now, loss });
+        self.go((self.at.saturating_sub(1), self.redundancy), QualityReason::Recovery, now);
         self.calm_since = now;
     }
 
     /// How long it has to be calm before the next step up.
     fn up_after(&self, above: &Step) -> Duration {
+        let max = if self.can_probe() { PROBE_AFTER_MAX } else { UP_AFTER_MAX };
         match self.ceiling {
             Some(ceiling) if above.wire(self.redundancy) >= ceiling.rate => {
-                UP_AFTER.saturating_mul(1 << ceiling.failures.min(16)).min(UP_AFTER_MAX)
+                UP_AFTER.saturating_mul(1 << ceiling.failures.min(16)).min(max)
             }
             _ => UP_AFTER,
         }
     }
 
-    fn go(&mut self, at: usize, redundancy: u8, reason: QualityReason, now: Timestamp) {
-        let before = self.rate();
-        if (at, redundancy) != (self.at, self.redundancy) {
+    fn go(&mut self, choice: Choice, reason: QualityReason, now: Timestamp) {
+        if choice != (self.at, self.redundancy) {
             self.since = now;
         }
-        (self.at, self.redundancy, self.reason) = (at, redundancy, reason);
-        if self.rate() > before {
-            self.more = Some((now, self.losses.five_seconds().loss()));
-        }
+        (self.at, self.redundancy) = choice;
+        self.reason = reason;
     }
 
     /// What arrives, bits per second, where that is less than what is sent.
     fn arrives(&self, now: Timestamp) -> Option<u32> {
-        if self.probe.is_some() {
-            return None;
-        }
-        let packets = self.losses.came_per_minute(self.since, now)?;
-        let (sent, rate) = (self.step().packets_per_minute(), self.rate());
-        let arrives = u64::from(rate) * u64::from(packets) / u64::from(sent);
-        u32::try_from(arrives).ok().filter(|arrives| *arrives < rate / 100 * 95)
+        let came = self.losses.came_per_minute(self.since, now)?;
+        let arrives = u64::from(self.rate()) * u64::from(came) / u64::from(self.step().packets_per_minute());
+        u32::try_from(arrives).ok().filter(|arrives| *arrives < self.rate() / 100 * ALL)
     }
 
     /// Rates below this were not too much lately.
@@ -445,8 +450,22 @@ impl Controller {
         link.queue_age.max(waits)
     }
 
+    fn probes(&self) -> bool {
+        matches!(self.attempt, Some(Attempt { what: More::Probe { .. }, .. }))
+    }
+
+    /// Whether there is room for a copy that nobody needs.
+    fn can_probe(&self) -> bool {
+        let more = self.redundancy + 1;
+        self.carrier == Carrier::Datagrams && more <= REDUNDANCY_MAX && self.step().holds(more)
+    }
+
     fn list(&self) -> &[Step] {
         self.steps.of(self.carrier)
+    }
+
+    fn last(&self) -> usize {
+        self.list().len() - 1
     }
 
     fn step(&self) -> &Step {

@@ -9,6 +9,15 @@ use crate::Timestamp;
 const BUCKETS: usize = 20;
 const BUCKET_MS: u64 = 250;
 
+/// A report tells how much arrives for this long, if it is of that many milliseconds.
+const RECENT: Duration = Duration::from_millis(600);
+const REPORTS_MIN_MS: u32 = 200;
+const REPORTS_MAX_MS: u32 = 2_000;
+/// A share of fewer packets is none.
+const PACKETS_MIN: u32 = 10;
+/// Fewer lost packets than this are chance.
+const LOST_MIN: u32 = 3;
+
 /// Per mille of the packets.
 pub(super) type PerMille = u32;
 
@@ -18,9 +27,8 @@ pub(super) struct Losses {
     known: Window,
     /// The transport's totals at the last look.
     totals: Option<(u64, u64)>,
-    last_report: Option<Timestamp>,
-    /// What came between the last two reports, and how long that was.
-    between: Option<(u32, Duration)>,
+    /// When the last three reports came, the latest first, and how many packets each told of.
+    reports: [(Timestamp, u32); 3],
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,6 +54,11 @@ pub(super) struct Share {
 }
 
 impl Share {
+    /// More is lost than that, and not by chance.
+    pub(super) fn loses(self, bound: PerMille) -> bool {
+        self.lost >= LOST_MIN && self.came + self.lost >= PACKETS_MIN && self.loss() >= bound
+    }
+
     pub(super) fn loss(self) -> PerMille {
         self.lost * 1_000 / (self.came + self.lost).max(1)
     }
@@ -53,13 +66,13 @@ impl Share {
 
 impl Losses {
     pub(super) fn new() -> Self {
-        Self { reported: Window::default(), known: Window::default(), totals: None, last_report: None, between: None }
+        Self { reported: Window::default(), known: Window::default(), totals: None, reports: Default::default() }
     }
 
     /// `settles`: what it tells is of a time that is over.
     pub(super) fn handle_report(&mut self, report: &ReceiverReport, settles: bool, now: Timestamp) {
-        self.between = self.last_report.map(|last| (report.packets, now.since(last)));
-        self.last_report = Some(now);
+        let [last, before, _] = self.reports;
+        self.reports = [(now, report.packets), last, before];
         if !settles {
             self.reported.add(report.packets, report.packets_lost, report.underruns, now);
         }
@@ -94,12 +107,13 @@ impl Losses {
         if known.loss() > reported.loss() { Share { underruns: reported.underruns, ..known } } else { reported }
     }
 
-    /// Packets that came per minute, between the last two reports, when they are recent and both `since` or later.
+    /// Packets that came per minute, by the last two reports, when they are recent and of the time since `since`.
     pub(super) fn came_per_minute(&self, since: Timestamp, now: Timestamp) -> Option<u32> {
-        let ((packets, between), last) = (self.between?, self.last_report?);
-        let is_recent = now.since(last) < Duration::from_millis(600) && last >= since + between;
-        let millis = u32::try_from(between.as_millis()).ok().filter(|millis| (150..=2_000).contains(millis))?;
-        is_recent.then(|| packets.saturating_mul(60_000) / millis)
+        let [last, before, first] = self.reports;
+        let (begin, packets) = if first.0 >= since { (first.0, last.1 + before.1) } else { (before.0, last.1) };
+        let millis = u32::try_from(last.0.since(begin).as_millis()).ok()?;
+        let tells = begin >= since && now.since(last.0) < RECENT && (REPORTS_MIN_MS..=REPORTS_MAX_MS).contains(&millis);
+        tells.then(|| packets.saturating_mul(60_000) / millis)
     }
 
     /// Forgets all of it but the totals: from here on another rate is sent.

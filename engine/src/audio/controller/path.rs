@@ -9,8 +9,8 @@ const MINIMUM_SECONDS: usize = 10;
 /// A queue that grows is one that has been there this long, and longer than a look before.
 const STANDS: Duration = Duration::from_millis(200);
 const QUEUE: u32 = 50_000;
-/// A queue that has grown by this much within [`STANDS`] to twice [`QUEUE`] needs no more looking at.
-const LEAP: u32 = 50_000;
+/// A queue that has grown by this much within [`STANDS`] needs no more looking at.
+const LEAP: u32 = 40_000;
 /// Growth below this is none, whatever the noise.
 const GROWTH_MIN: u32 = 5_000;
 /// Growth from one second to the next that a look does not see.
@@ -52,8 +52,9 @@ impl Path {
         }
     }
 
-    /// Takes a round trip; none is known while it is zero.
-    pub(super) fn look(&mut self, rtt: Duration, now: Timestamp) {
+    /// Takes a round trip; none is known while it is zero. `slack` is what long packets may take longer than short ones: on
+    /// a slow link a packet is on the wire for almost as long as it plays.
+    pub(super) fn look(&mut self, rtt: Duration, slack: Duration, now: Timestamp) {
         let rtt = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX / 2).min(u32::MAX / 2);
         if rtt == 0 {
             return;
@@ -62,7 +63,8 @@ impl Path {
         let at = (now.as_millis() / 1_000 % MINIMUM_SECONDS as u64) as usize;
         self.minima[at] = self.minima[at].min(rtt);
         let minimum = self.minima.iter().copied().min().unwrap_or(rtt);
-        let above = rtt - minimum;
+        let slack = u32::try_from(slack.as_micros()).unwrap_or_default();
+        let above = (rtt - minimum).saturating_sub(slack);
         let [last, before, _] = self.above;
         let off = (above + before).abs_diff(2 * last);
         self.noise = self.noise - self.noise / 16 + off.min(16 * NOISE_MAX);
@@ -82,9 +84,14 @@ impl Path {
     pub(super) fn fills(&self, now: Timestamp) -> bool {
         let growth = self.above[0].saturating_sub(self.above[2]);
         let stands = self.full_since.is_some_and(|since| now.since(since) >= STANDS);
-        let leaps = self.queue() > 2 * QUEUE && growth > LEAP;
+        let leaps = self.queue() > QUEUE && growth > LEAP;
         let grows = stands && growth > GROWTH_MIN.max(NOISES * self.noise() / 2);
         leaps || grows || (stands && self.creeps)
+    }
+
+    /// It becomes shorter.
+    pub(super) fn drains(&self) -> bool {
+        self.above[0] < self.above[2]
     }
 
     fn noise(&self) -> u32 {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use veza_proto::limits::DATAGRAM_BYTES_MAX;
 use veza_proto::media::{FRAME_MS, HEADER_BYTES};
-use veza_proto::v1::AudioProfile;
+use veza_proto::v1::{AudioProfile, PublishedRung};
 
 use super::Carrier;
+use super::losses::PerMille;
 use crate::audio::{Ladder, Shape, number};
 
 /// Bytes of a packet around its media packet: IP, UDP, QUIC and its authentication. With the media packet's own header it
@@ -49,6 +50,18 @@ impl Step {
         self.bits + copies * self.copy_bits + headers + tags
     }
 
+    /// How well it sounds with so much loss, thousandths: half the bits are as bad as one frame in a hundred that is missing
+    /// in the end, when a frame is missing only if all its packets are lost.
+    fn score(&self, redundancy: u8, loss: PerMille) -> u64 {
+        let bits = u64::from(self.bits.max(1));
+        let octave = bits.ilog2();
+        let quality = 1_000 * u64::from(octave) + (bits - (1 << octave)) * 1_000 / (1 << octave);
+        let loss = u64::from(loss.min(1_000));
+        let missing_ppm = (0..redundancy).fold(loss * 1_000, |missing, _| missing * loss / 1_000);
+        // A thousandth is missing for 100 points; less than nothing is no score.
+        (quality + 100_000).saturating_sub(missing_ppm / 10)
+    }
+
     /// Whether its packets hold that many copies of every frame.
     pub(super) fn holds(&self, redundancy: u8) -> bool {
         let frames = u32::from(self.packet_frames);
@@ -69,16 +82,21 @@ impl Step {
 impl Steps {
     /// `None` without rungs: then there is nothing to decide.
     pub fn new(ladder: &Ladder, profile: AudioProfile) -> Option<Self> {
+        Self::of_rungs(ladder.rungs(), profile)
+    }
+
+    /// The same of rungs that not only the publisher made, best first.
+    pub fn of_rungs(rungs: &[PublishedRung], profile: AudioProfile) -> Option<Self> {
         let knee = match profile {
             AudioProfile::Music | AudioProfile::Unspecified => MUSIC_KNEE,
             AudioProfile::Voice => VOICE_KNEE,
         };
-        let last = ladder.rungs().last()?;
+        let last = rungs.last()?;
         // The last one that is good: before it is given up packets become longer.
-        let good = ladder.rungs().iter().rev().find(|rung| rung.bits_per_second >= knee).unwrap_or(last);
+        let good = rungs.iter().rev().find(|rung| rung.bits_per_second >= knee).unwrap_or(last);
         let mut datagrams: Vec<Step> = Vec::new();
         let mut stream: Vec<Step> = Vec::new();
-        for (place, rung) in (0..).zip(ladder.rungs()) {
+        for (place, rung) in (0..).zip(rungs) {
             let copy = if rung.bits_per_second > COPY_BITS_MAX { last } else { rung };
             let step = |packet_frames| Step {
                 rung: number(rung),
@@ -108,6 +126,18 @@ impl Steps {
     }
 }
 
+/// The place among steps, and the copies.
+pub(super) type Choice = (usize, u8);
+
+/// What sounds best with so much loss, of what takes less than `budget`, from the step `from` down and with at most that
+/// many copies.
+pub(super) fn best(steps: &[Step], from: usize, copies: u8, budget: u32, loss: PerMille) -> Option<Choice> {
+    let all = (from..steps.len()).flat_map(|at| (0..=copies).map(move |copies| (at, copies)));
+    let fit =
+        all.filter(|(at, copies)| steps[*at].wire(*copies) < budget && (*copies == 0 || steps[*at].holds(*copies)));
+    fit.max_by_key(|(at, copies)| (steps[*at].score(*copies, loss), std::cmp::Reverse(*at)))
+}
+
 fn saves(step: &Step, above: &Step) -> bool {
     step.wire(0) * 100 <= above.wire(0) * (100 - SAVING_MIN)
 }
@@ -115,11 +145,10 @@ fn saves(step: &Step, above: &Step) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use veza_proto::v1::PublishedRung;
 
     fn steps(bits: &[u32], profile: AudioProfile) -> Steps {
         let rung = |(rung, bits): (u32, &u32)| PublishedRung { rung, bits_per_second: *bits, channels: 2 };
-        Steps::new(&Ladder::parse((0..).zip(bits).map(rung).collect()).unwrap(), profile).unwrap()
+        Steps::of_rungs(&(0..).zip(bits).map(rung).collect::<Vec<_>>(), profile).unwrap()
     }
 
     /// Kilobits of the rung, milliseconds of the packet, kilobits on the wire.
