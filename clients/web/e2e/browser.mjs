@@ -22,7 +22,7 @@ export const launch = (more = []) => chromium.launch({ executablePath: process.e
 export async function bringOwnPage(context) {
   const dist = process.env.DIST;
   if (!dist) return;
-  await context.route(({ origin, pathname }) => origin === url && /^\/(|(app|playout|worklets)\.js|style\.css)$/.test(pathname), async (route) => {
+  await context.route(({ origin, pathname }) => origin === url && /^\/(|(app|links|record|playout|worklets)\.js|style\.css)$/.test(pathname), async (route) => {
     const name = new URL(route.request().url()).pathname.slice(1) || "index.html";
     const response = await route.fetch();
     const contentType = { html: "text/html", js: "text/javascript", css: "text/css" }[name.split(".").pop()];

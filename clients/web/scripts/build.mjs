@@ -26,6 +26,8 @@ const files = new Map([
   ["index.html", readFileSync("public/index.html")],
   ["icon.svg", readFileSync("public/icon.svg")],
   ["app.js", await bundle("src/app/main.ts")],
+  ["links.js", await bundle("src/worker/links.ts")],
+  ["record.js", await bundle("src/worker/record.ts")],
   ["playout.js", await bundle("src/worker/playout.ts")],
   ["worklets.js", await bundle("src/worker/worklets.ts")],
   ["style.css", await bundle("src/app/style.css")],

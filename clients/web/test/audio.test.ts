@@ -7,6 +7,7 @@ import { levelOf, meterShare } from "../src/sdk/audio/level";
 import { bridgeFor, isFrame, SILENT_FRAME } from "../src/sdk/audio/opus";
 import { Packetizer } from "../src/sdk/audio/packetizer";
 import { type Block, BRIDGE_MAX, type DecoderEvents, Playout } from "../src/sdk/audio/playout";
+import { Recording } from "../src/sdk/audio/recording";
 import { Resampler } from "../src/sdk/audio/resampler";
 import { Ring } from "../src/sdk/audio/ring";
 import { FRAME_SAMPLES, type MediaPacket, PACKET_BYTES_MAX, readMedia, writeMedia } from "../src/sdk/media";
@@ -107,6 +108,52 @@ test("a sound card whose clock is slow makes no gaps", () => {
   const clock = new CaptureClock();
   const blocks = numbers(0, 100_000).map((at) => clock.next(at * 20 * 1.0003));
   assert.equal(blocks.at(-1), 100_000);
+});
+
+test("what is recorded gets the indices that the server takes, on every session anew", () => {
+  const sent: MediaPacket[] = [];
+  const encoded: [block: number, level: number][] = [];
+  let keepsUp = true;
+  const recording: Recording = new Recording(
+    [0],
+    {
+      encode: (_, block, level) => {
+        if (keepsUp) encoded.push([block, level]);
+        return keepsUp;
+      },
+    },
+    (bytes) => sent.push(readMedia(bytes)),
+  );
+  let nowMs = 0;
+  const blocks = (count: number, value = 0.1) => {
+    for (let left = count; left > 0; left--, nowMs += 20) recording.handleBlock([new Float32Array(FRAME_SAMPLES).fill(value)], nowMs);
+  };
+  const encode = () => {
+    for (const [block, level] of encoded.splice(0)) recording.encoded(0, block, level, Uint8Array.of(0xfc));
+  };
+  blocks(3);
+  assert.equal(encoded.length, 0, "nobody takes it");
+  recording.aimAt({ handle: 5, firstIndex: 700, bytesMax: PACKET_BYTES_MAX });
+  blocks(3);
+  encode();
+  assert.deepEqual(sent.map(({ handle, newest, level }) => [handle, newest, level]), [[5, 700, 20], [5, 701, 20], [5, 702, 20]]);
+  recording.muted = true;
+  blocks(1, 0.5);
+  // The link breaks while a frame is being encoded, and there is another one.
+  recording.aimAt(undefined);
+  blocks(10);
+  recording.aimAt({ handle: 6, firstIndex: 720, bytesMax: PACKET_BYTES_MAX });
+  blocks(1);
+  encode();
+  assert.deepEqual(sent.slice(3).map(({ handle, newest, level }) => [handle, newest, level]), [[6, 720, 127]]);
+  keepsUp = false;
+  blocks(2);
+  keepsUp = true;
+  nowMs += 1_000;
+  blocks(1);
+  encode();
+  assert.deepEqual([sent.at(-1)?.newest, recording.skipped], [773, 2], "what is left out and what was not recorded are gaps");
+  assert.deepEqual([recording.takeLevel(), recording.takeLevel()], [20, 127]);
 });
 
 test("levels are those of RFC 6464", () => {
@@ -241,6 +288,26 @@ test("a decoder that gives nothing is given up", () => {
   ask(0);
   assert.equal(decoders.length, 2);
   assert.equal(heard.length, 20);
+});
+
+test("who is behind hears two blocks in the time of one, without a step", () => {
+  const { packet, ask, pass, run, heard, decoder } = player({ slow: true });
+  run(10, 29);
+  decoder().give(20);
+  const before = decoder().seen.length;
+  // Nothing is played for a while, and everything waits.
+  for (const index of numbers(30, 36)) {
+    packet(index);
+    pass(20);
+  }
+  const given = heard.length;
+  ask();
+  assert.equal(decoder().seen.length - before, 2);
+  decoder().events.block(block(0.5));
+  assert.equal(heard.length, given, "one of two is not enough");
+  decoder().events.block(block(-0.5));
+  const [merged] = heard.at(-1) as Block;
+  assert.ok(Math.abs((merged[0] ?? 0) - 0.5) < 0.001 && Math.abs((merged[959] ?? 0) + 0.5) < 0.001 && Math.abs(merged[480] ?? 1) < 0.001);
 });
 
 test("broken packets are lost packets", () => {

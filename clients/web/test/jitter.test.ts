@@ -28,7 +28,7 @@ interface Arrival {
 
 class Evening {
   readonly jitter = new Jitter();
-  /** What was done, one letter per 20 ms: play, conceal, stretch, wait (as a dot). */
+  /** What was done, one letter per 20 ms: play, merge, conceal, stretch, wait (as a dot). */
   letters = "";
   readonly played: number[] = [];
   /** How long after its recording each frame was played. Milliseconds. */
@@ -49,10 +49,15 @@ class Evening {
     for (let nowMs = 3; nowMs < endMs; nowMs += 20 / (1 + (deaf ? 0 : this.jitter.rate))) {
       for (; (arrivals[came]?.atMs ?? endMs) <= nowMs; came++) this.jitter.handlePacket((arrivals[came] as Arrival).packet, (arrivals[came] as Arrival).atMs);
       const decision: Decision = this.jitter.decide(nowMs);
-      this.letters += { play: "p", conceal: "c", stretch: "s", wait: "." }[decision.what];
-      if (decision.what !== "play") continue;
+      this.letters += { play: "p", merge: "m", conceal: "c", stretch: "s", wait: "." }[decision.what];
+      if (decision.what !== "play" && decision.what !== "merge") continue;
       assert.equal(decision.payload[1], decision.index & 0xff);
       this.played.push(decision.index);
+      if (decision.what === "merge") {
+        assert.equal(decision.second[1], (decision.index + 1) & 0xff);
+        this.played.push(decision.index + 1);
+        this.heldMs.push(nowMs - ((decision.index + 1 - from) * 20) / clock);
+      }
       this.heldMs.push(nowMs - ((decision.index - from) * 20) / clock);
     }
   }
@@ -130,7 +135,7 @@ test("jitter of 200 ms costs a beginning, then nothing", () => {
   const chance = dice(11);
   const evening = new Evening({ frames: 3_000, delayMs: () => 30 + chance() * 200 });
   const settled = evening.letters.slice(500, 2_900);
-  const bad = settled.replace(/p/g, "").length;
+  const bad = settled.replace(/[pm]/g, "").length;
   assert.ok(bad < settled.length * 0.02, `${bad} of ${settled.length}`);
   assert.ok(evening.jitter.targetMs > 180 && evening.jitter.targetMs < 260, `target ${evening.jitter.targetMs}`);
   const late = evening.heldMs.at(-1) ?? 0;
@@ -139,10 +144,20 @@ test("jitter of 200 ms costs a beginning, then nothing", () => {
 
 test("one burst delays what follows, which then catches up, and nothing is left out", () => {
   const evening = new Evening({ frames: 3_000, delayMs: (index) => (index >= 1_500 && index < 1_505 ? 30 + (1_505 - index) * 20 : 30) });
-  assert.match(evening.middle, /^p+s{1,5}p+$/);
+  assert.match(evening.middle, /^p+s{1,5}[pm]+$/);
   assert.deepEqual(evening.played, numbers(1_000, 3_999));
   assert.equal(evening.jitter.report().underruns, 2, "the burst and the end");
   assert.ok((evening.heldMs.at(-1) ?? 0) < 70, "caught up");
+});
+
+test("a busy beginning does not leave the listener behind for long", () => {
+  const evening = new Evening({ frames: 1_500, delayMs: (index) => (index >= 1_010 && index < 1_025 ? 30 + (1_025 - index) * 20 : 30) });
+  const after = (seconds: number) => evening.heldMs[seconds * 50] ?? 0;
+  assert.ok(after(1) > 200, `held for ${after(1)} ms after a second`);
+  assert.ok(after(25) < 90, `held for ${after(25)} ms after 25`);
+  assert.deepEqual(evening.played, numbers(1_000, 2_499));
+  const merges = [...evening.letters.matchAll(/m/g)].map(({ index }) => index);
+  assert.ok(merges.length > 3 && merges.every((at, nth) => nth === 0 || at - (merges[nth - 1] ?? 0) >= 25), `merged at ${merges.join()}`);
 });
 
 test("after two seconds without network the stream is not two seconds behind", () => {
@@ -151,7 +166,7 @@ test("after two seconds without network the stream is not two seconds behind", (
   const held = evening.heldMs.at(-1) ?? 0;
   assert.ok(held < 30 + 20 + 60 + 400, `held for ${held} ms`);
   assert.ok(evening.played.length >= 1_000 - 100);
-  assert.match(evening.middle, /^p+s+\.+[pc]+$/);
+  assert.match(evening.middle, /^p+s+\.+[pcm]+$/);
 });
 
 test("what was lost for two seconds is not bridged frame by frame", () => {
@@ -172,7 +187,7 @@ test("a pause of the publisher is a pause, and nothing shifts", () => {
 test("a publisher who comes back counts on without the time that passed", () => {
   // Five seconds are gone, the index is the next one.
   const evening = new Evening({ frames: 1_000, delayMs: (index) => (index < 1_300 ? 30 : 5_030) });
-  assert.match(evening.middle, /^p{300}s+\.+[pc]{650,}[s.]*$/);
+  assert.match(evening.middle, /^p{300}s+\.+[pcm]{650,}[s.]*$/);
   const held = evening.heldMs.at(-1) ?? 0;
   assert.ok(held - 5_000 < 30 + 20 + 80, `held for ${held - 5_000} ms`);
 });

@@ -68,6 +68,22 @@ test("the closing push says the code, whatever the transport says after it", asy
   assert.equal(ends.length, 1);
 });
 
+test("a link that should be heard and is not has less time than others, and one that says anything has more", async () => {
+  const { clock, link, session, ends } = story();
+  session.probe(1_500);
+  session.probe(1_500);
+  assert.equal(link.of("ping").length, 1);
+  await clock.pass(1_000);
+  link.hear(Uint8Array.of(2));
+  await clock.pass(1_000);
+  assert.equal(ends.length, 0);
+  session.probe(1_500);
+  await clock.pass(1_499);
+  assert.equal(ends.length, 0);
+  await clock.pass(1);
+  assert.deepEqual([ends.length, link.closed], [1, 4410]);
+});
+
 const welcome = (said: Said): ReplyInit | undefined => {
   switch (said.command.case) {
     case "hello":

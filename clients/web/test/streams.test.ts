@@ -89,16 +89,17 @@ test("who publishes goes on over the next link, with another handle and index", 
   const states: string[] = [];
   publication.on("state", (state) => states.push(state));
   assert.deepEqual([publication.handle, publication.firstIndex, publication.holdMs, publication.stream.title], [101, 1_000, 30_000, "The show"]);
-  assert.ok(publication.send(packet(101)));
+  publication.send(packet(101));
   assert.equal(story.link.media.length, 1);
 
   await story.breakLink();
-  assert.equal(publication.send(packet(101)), false, "what is said without a link is dropped");
-  assert.equal(publication.dropped, 1);
+  publication.send(packet(101));
   await clock.pass(1_000);
   assert.deepEqual(states, ["waiting", "on_air"]);
   assert.deepEqual([publication.handle, publication.firstIndex], [102, 2_000]);
-  assert.ok(publication.send(packet(102)));
+  assert.equal(story.link.media.length, 0, "what is said without a link is dropped");
+  publication.send(packet(102));
+  assert.equal(story.link.media.length, 1);
   assert.deepEqual(story.link.of("publishStream")[0]?.rungs.map(({ rung, bitsPerSecond }) => [rung, bitsPerSecond]), [[0, 96_000], [1, 32_000]]);
 
   await publication.end();
@@ -227,3 +228,19 @@ async function begun(): Promise<Story> {
   await story.clock.pass(10);
   return story;
 }
+
+test("ports are carried by every new link under its handle", async () => {
+  const story = await begun();
+  const { client, clock } = story;
+  const { port1, port2 } = new MessageChannel();
+  const publication = await client.publish("show", { rungs: LADDER });
+  const listening = await client.listen("show");
+  publication.sendFrom(port1);
+  listening.deliverTo(port2);
+  assert.deepEqual(story.link.carried, [101, 201]);
+  await story.breakLink();
+  await clock.pass(1_000);
+  assert.deepEqual(story.link.carried, [102, 202]);
+  client.close();
+  port1.close();
+});

@@ -19,7 +19,7 @@ export interface ListeningEvents {
   rungs: readonly Rung[];
   /** What we are sent has changed. */
   quality: Quality;
-  /** A media packet of the stream, ours to keep. */
+  /** A media packet of the stream; not those that go to a port. */
   packet: Uint8Array;
 }
 
@@ -37,13 +37,14 @@ export class Listening {
   reportMs = 500;
   private readonly events = new Emitter<ListeningEvents>();
   private asking = false;
+  private port: MessagePort | undefined;
 
   /** Use `client.listen`. */
   constructor(
     readonly id: string,
     /** What we ask of the quality. */
     public pin: Pin,
-    private readonly port: StreamPort,
+    private readonly server: StreamPort,
   ) {
     this.stream = { id, title: id, description: "", owner: "", room: "", profile: "music", state: "created", onAir: false, listeners: 0, playing: "", startedMs: 0 };
   }
@@ -55,13 +56,14 @@ export class Listening {
   async begin(): Promise<void> {
     this.asking = true;
     try {
-      const answer = await this.port.call({ case: "listen", value: { stream: this.id, pin: pinToWire(this.pin) } }, "listening");
+      const answer = await this.server.call({ case: "listen", value: { stream: this.id, pin: pinToWire(this.pin) } }, "listening");
       // We have changed our mind meanwhile.
       if (this.state === "over") return void this.unlisten().catch(() => undefined);
       this.handle = answer.handle;
       this.reportMs = answer.reportMs || 500;
       if (answer.stream) this.changed(streamInfo(answer.stream), answer.rungs);
       if (answer.quality) this.qualityIs(quality(answer.quality));
+      if (this.port) this.server.carry(this.port, this.handle);
       this.become("listening");
     } catch (error) {
       this.finish(toVezaError(error));
@@ -71,16 +73,27 @@ export class Listening {
     }
   }
 
+  /** From now on packets go to this port, past the page. */
+  deliverTo(port: MessagePort): void {
+    this.port = port;
+    if (this.state === "listening") this.server.carry(port, this.handle);
+  }
+
   /** Pins the quality, or lets it follow the network again. */
   async setQuality(pin: Pin): Promise<void> {
     this.pin = pin;
-    const answer = await this.port.call({ case: "setQuality", value: { stream: this.id, pin: pinToWire(pin) } }, "qualitySet");
+    const answer = await this.server.call({ case: "setQuality", value: { stream: this.id, pin: pinToWire(pin) } }, "qualitySet");
     if (answer.quality) this.qualityIs(quality(answer.quality));
   }
 
   /** Says how well it is heard. Has no answer, and may get lost. */
   reportReception(reception: Reception): void {
-    if (this.state === "listening") this.port.tell({ case: "receiverReport", value: { ...reception, handle: this.handle } });
+    if (this.state === "listening") this.server.tell({ case: "receiverReport", value: { ...reception, handle: this.handle } });
+  }
+
+  /** Packets should come and do not: a link that is dead is given up soon, instead of when its own patience ends. */
+  missing(): void {
+    if (this.state === "listening") this.server.probe();
   }
 
   /** Listens no longer. */
@@ -126,13 +139,13 @@ export class Listening {
   }
 
   private async unlisten(): Promise<void> {
-    await this.port.call({ case: "unlisten", value: { stream: this.id } }, "unlistened");
+    await this.server.call({ case: "unlisten", value: { stream: this.id } }, "unlistened");
   }
 
   private finish(error?: VezaError): void {
     if (this.state === "over") return;
     this.error = error;
-    this.port.forget(this);
+    this.server.forget(this);
     this.become("over");
   }
 

@@ -25,6 +25,11 @@ export interface Options extends Endpoints {
   refreshEndpoints?(): Promise<Endpoints>;
   /** Deliver by datagram where possible, repaired through the stream. Default true. */
   fast?: boolean;
+  /**
+   * Where `links.js` is. Links live in that worker, so that a busy page holds up neither what is published nor what is
+   * heard; without it they live in the page.
+   */
+  linkWorker?: string | URL;
   /** Product and version for the server's logs. */
   client?: string;
   /** For tests. */

@@ -26,9 +26,13 @@ export interface StreamPort {
   readonly call: Call;
   tell(command: Command): void;
   /** Sends a media packet now or drops it. */
-  sendMedia(packet: Uint8Array<ArrayBuffer>): boolean;
+  sendMedia(packet: Uint8Array<ArrayBuffer>): void;
+  /** Media packets of this handle go to the port, and the port's to the server, while this session lasts. */
+  carry(port: MessagePort, handle: number): void;
   /** The largest packet that goes through now. Bytes. */
   mediaBytesMax(): number;
+  /** What should come does not: is anybody there? */
+  probe(): void;
   /** It is over. */
   forget(what: Publication | Listening): void;
 }

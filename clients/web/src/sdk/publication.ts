@@ -40,17 +40,16 @@ export class Publication {
   firstIndex = 0;
   /** How long the stream waits for us when we are gone. Milliseconds. */
   holdMs = 0;
-  /** Packets that were dropped here, because those before them still waited. */
-  dropped = 0;
   private readonly events = new Emitter<PublicationEvents>();
   private asking = false;
+  private port: MessagePort | undefined;
   private ending = false;
 
   /** Use `client.publish`. */
   constructor(
     readonly id: string,
     readonly rungs: readonly Rung[],
-    private readonly port: StreamPort,
+    private readonly server: StreamPort,
   ) {
     this.stream = { id, title: id, description: "", owner: "", room: "", profile: "music", state: "created", onAir: false, listeners: 0, playing: "", startedMs: 0 };
   }
@@ -63,12 +62,13 @@ export class Publication {
   async begin(): Promise<void> {
     this.asking = true;
     try {
-      const answer = await this.port.call({ case: "publishStream", value: { stream: this.id, rungs: [...this.rungs] } }, "streamPublished");
+      const answer = await this.server.call({ case: "publishStream", value: { stream: this.id, rungs: [...this.rungs] } }, "streamPublished");
       if (this.state === "over") return;
       this.handle = answer.handle;
       this.firstIndex = answer.firstIndex;
       this.holdMs = answer.holdMs;
       if (answer.stream) this.changed(streamInfo(answer.stream));
+      if (this.port) this.server.carry(this.port, this.handle);
       this.become("on_air");
     } catch (error) {
       this.finish(toVezaError(error));
@@ -80,19 +80,28 @@ export class Publication {
 
   /** The largest packet that `send` takes now. Bytes. */
   get packetBytesMax(): number {
-    return Math.max(HEADER_BYTES, this.port.mediaBytesMax());
+    return Math.max(HEADER_BYTES, this.server.mediaBytesMax());
   }
 
   /** Sends a media packet with our handle. Without a link it is dropped: what is late is of no use. */
-  send(packet: Uint8Array<ArrayBuffer>): boolean {
-    const sent = this.state === "on_air" && this.port.sendMedia(packet);
-    if (!sent) this.dropped += 1;
-    return sent;
+  send(packet: Uint8Array<ArrayBuffer>): void {
+    if (this.state === "on_air") this.server.sendMedia(packet);
+  }
+
+  /** From now on what comes from this port is sent, past the page: media packets with our handle. */
+  sendFrom(port: MessagePort): void {
+    this.port = port;
+    if (this.state === "on_air") this.server.carry(port, this.handle);
+  }
+
+  /** Reports should come and do not: a link that is dead is given up soon, instead of when its own patience ends. */
+  missing(): void {
+    if (this.state === "on_air") this.server.probe();
   }
 
   /** Says what is played, for people. */
   async setPlaying(playing: string): Promise<void> {
-    await this.port.call({ case: "setPlaying", value: { stream: this.id, playing } }, "playingSet");
+    await this.server.call({ case: "setPlaying", value: { stream: this.id, playing } }, "playingSet");
   }
 
   /** Goes off air. The stream is over. */
@@ -100,7 +109,7 @@ export class Publication {
     if (this.state === "over") return;
     this.ending = true;
     try {
-      const { stream } = await this.port.call({ case: "endStream", value: { stream: this.id } }, "streamEnded");
+      const { stream } = await this.server.call({ case: "endStream", value: { stream: this.id } }, "streamEnded");
       if (stream) this.changed(streamInfo(stream));
     } finally {
       this.finish();
@@ -144,7 +153,7 @@ export class Publication {
   private finish(error?: VezaError): void {
     if (this.state === "over") return;
     this.error = error;
-    this.port.forget(this);
+    this.server.forget(this);
     this.become("over");
   }
 

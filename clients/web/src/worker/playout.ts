@@ -1,5 +1,5 @@
-// The worker behind a player: packets from the page, blocks to the player's worklet, which asks for them. No timers: the
-// sound card's clock comes with the asks.
+// The worker behind a player: packets from the network, blocks to the player's worklet, which asks for them. No timers:
+// the sound card's clock comes with the asks.
 
 import { Playout, type Sink } from "../sdk/audio/playout";
 import { Ring } from "../sdk/audio/ring";
@@ -7,28 +7,22 @@ import { openDecoder, probeBridging } from "./decoder";
 import { type Ask, type Given, type PlayoutSays, type PlayoutStart, RING_FRAMES } from "./messages";
 
 const scope = self as unknown as {
-  onmessage: ((event: MessageEvent<PlayoutStart | Uint8Array>) => void) | null;
+  onmessage: ((event: MessageEvent<PlayoutStart>) => void) | null;
   postMessage(message: PlayoutSays): void;
 };
 
-scope.onmessage = ({ data }) => {
-  if (data instanceof Uint8Array) return;
-  start(data);
-};
-
-function start({ port, memory, reportMs }: PlayoutStart): void {
-  const playout = new Playout(openDecoder, memory ? sharedSink(new Ring(memory, 2, RING_FRAMES)) : messageSink(port));
+scope.onmessage = ({ data: { player, packets, memory, reportMs } }) => {
+  const playout = new Playout(openDecoder, memory ? sharedSink(new Ring(memory, 2, RING_FRAMES)) : messageSink(player));
   const report = (nowMs: number) => {
     const playing = playout.report(reportMs, nowMs);
     if (playing) scope.postMessage({ playing });
   };
-  scope.onmessage = ({ data }) => {
-    if (!(data instanceof Uint8Array)) return;
+  packets.onmessage = ({ data }: MessageEvent<Uint8Array>) => {
     const nowMs = performance.now();
     playout.handlePacket(data, nowMs);
     report(nowMs);
   };
-  port.onmessage = ({ data: { blocks, starved, leadMs } }: MessageEvent<Ask>) => {
+  player.onmessage = ({ data: { blocks, starved, leadMs } }: MessageEvent<Ask>) => {
     const nowMs = performance.now();
     playout.handleAsk(blocks, starved, leadMs, nowMs);
     report(nowMs);
@@ -37,7 +31,7 @@ function start({ port, memory, reportMs }: PlayoutStart): void {
     (bridges) => playout.ready(bridges),
     (error: unknown) => scope.postMessage({ failed: String(error) }),
   );
-}
+};
 
 function sharedSink(ring: Ring): Sink {
   return {
@@ -48,8 +42,8 @@ function sharedSink(ring: Ring): Sink {
   };
 }
 
-function messageSink(port: MessagePort): Sink {
+function messageSink(player: MessagePort): Sink {
   return {
-    play: (channels, rate) => port.postMessage({ channels, rate } satisfies Given, channels.map(({ buffer }) => buffer)),
+    play: (channels, rate) => player.postMessage({ channels, rate } satisfies Given, channels.map(({ buffer }) => buffer)),
   };
 }

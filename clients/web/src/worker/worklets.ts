@@ -4,7 +4,7 @@ import { levelOf } from "../sdk/audio/level";
 import { Resampler } from "../sdk/audio/resampler";
 import { Ring } from "../sdk/audio/ring";
 import { FRAME_SAMPLES, SAMPLE_RATE } from "../sdk/media";
-import { type Ask, type Given, type Heard, type PlayerStart, RING_FRAMES, type Recorded } from "./messages";
+import { type Ask, type Given, type Heard, RING_FRAMES, type Recorded, type WorkletStart } from "./messages";
 
 declare class AudioWorkletProcessor {
   readonly port: MessagePort;
@@ -37,7 +37,7 @@ class Player extends AudioWorkletProcessor {
     super();
     const { memory } = (options.processorOptions ?? {}) as { memory?: SharedArrayBuffer };
     this.ring = new Ring(memory ?? new ArrayBuffer(Ring.bytes(2, RING_FRAMES)), 2, RING_FRAMES);
-    this.port.onmessage = ({ data }: MessageEvent<PlayerStart>) => {
+    this.port.onmessage = ({ data }: MessageEvent<WorkletStart>) => {
       this.worker = data.port;
       this.worker.onmessage = ({ data: { channels, rate } }: MessageEvent<Given>) => {
         this.ring.rate = rate;
@@ -86,9 +86,18 @@ class Player extends AudioWorkletProcessor {
   }
 }
 
+/** Gives its blocks to the port it is told, or else to the page. */
 class Recorder extends AudioWorkletProcessor {
+  private to = this.port;
   private block: Float32Array<ArrayBuffer>[] = [];
   private filled = 0;
+
+  constructor() {
+    super();
+    this.port.onmessage = ({ data }: MessageEvent<WorkletStart>) => {
+      this.to = data.port;
+    };
+  }
 
   process([inputs]: Float32Array[][]): boolean {
     // A source that has stopped has no channels; what is recorded of it is silence.
@@ -104,7 +113,7 @@ class Recorder extends AudioWorkletProcessor {
       from += part;
       this.filled += part;
       if (this.filled < FRAME_SAMPLES) continue;
-      this.port.postMessage({ channels: this.block } satisfies Recorded, this.block.map(({ buffer }) => buffer));
+      this.to.postMessage({ channels: this.block } satisfies Recorded, this.block.map(({ buffer }) => buffer));
       this.block = [];
       this.filled = 0;
     }

@@ -1,21 +1,9 @@
-import { VezaError } from "../errors";
 import { FRAME_SAMPLES, SAMPLE_RATE } from "../media";
 import type { Rung, StreamProfile } from "../streaminfo";
+import type { Encoding } from "./recording";
 
 /** An encoder with so much before it does not keep up; what comes now is a gap. Blocks. */
 const WAITING_MAX = 10;
-
-/** What a publisher sends when nobody says otherwise, best first. */
-export const LADDERS: Record<StreamProfile, readonly Rung[]> = {
-  music: [
-    { rung: 0, bitsPerSecond: 96_000, channels: 2 },
-    { rung: 1, bitsPerSecond: 32_000, channels: 2 },
-  ],
-  voice: [
-    { rung: 0, bitsPerSecond: 24_000, channels: 1 },
-    { rung: 1, bitsPerSecond: 12_000, channels: 1 },
-  ],
-};
 
 /** TypeScript does not know these members of WebCodecs' Opus registration yet. */
 type OpusConfig = AudioEncoderConfig & { opus: { format: "opus"; frameDuration: number; application: string; complexity: number; usedtx: boolean } };
@@ -35,22 +23,23 @@ function configOf(profile: StreamProfile, { bitsPerSecond, channels }: Rung): Op
 export interface EncoderEvents {
   /** A rung's frame of the block with this number. */
   frame(rung: number, block: number, level: number, payload: Uint8Array): void;
-  failed(error: VezaError): void;
+  /** Says why, for people. */
+  failed(why: string): void;
 }
 
 /** One Opus encoder for every rung, fed with the same blocks of 20 ms. */
-export class Encoders {
+export class Encoders implements Encoding {
   private readonly all: { rung: Rung; encoder: AudioEncoder; blocks: { block: number; level: number }[] }[] = [];
 
   private constructor() {}
 
-  /** @throws VezaError `unsupported` when the browser does not encode Opus like that. */
+  /** @throws Error when the browser does not encode Opus like that. */
   static async open(profile: StreamProfile, rungs: readonly Rung[], { frame, failed }: EncoderEvents): Promise<Encoders> {
     const encoders = new Encoders();
     for (const rung of rungs) {
       const config = configOf(profile, rung);
       const { supported } = await AudioEncoder.isConfigSupported(config);
-      if (!supported) throw new VezaError("unsupported", "This browser cannot encode Opus as live audio needs it.");
+      if (!supported) throw new Error("This browser cannot encode Opus as live audio needs it.");
       const blocks: { block: number; level: number }[] = [];
       const encoder = new AudioEncoder({
         output: (chunk) => {
@@ -59,7 +48,7 @@ export class Encoders {
           chunk.copyTo(payload);
           if (of && payload.length > 0) frame(rung.rung, of.block, of.level, payload);
         },
-        error: ({ message }) => failed(new VezaError("unsupported", `The encoder failed: ${message}`)),
+        error: ({ message }) => failed(`The encoder failed: ${message}`),
       });
       encoder.configure(config);
       encoders.all.push({ rung, encoder, blocks });
@@ -82,10 +71,6 @@ export class Encoders {
       audio.close();
     }
     return true;
-  }
-
-  close(): void {
-    for (const { encoder } of this.all) if (encoder.state !== "closed") encoder.close();
   }
 }
 

@@ -4,9 +4,14 @@ import { Arrivals, OUTAGE_MS } from "./arrivals";
 
 /** What is waited for before anything is known about the network. */
 export const TARGET_START_MS = 60;
-/** How fast the target falls: as fast as the player can catch up. Milliseconds per second. */
-const TARGET_FALL = 5;
-/** Behind the target by more than this, frames are left out: catching up by playing faster would take most of a minute. */
+/** How fast the target falls, per second: by a share of what is too much, and by at least so many milliseconds. */
+const TARGET_FALL_SHARE = 0.2;
+const TARGET_FALL_MS = 5;
+/** Behind the target by this much, two frames are merged into one now and then: faster playing alone would take long. */
+export const MERGE_MS = 60;
+/** From one merging to the next: rare enough not to be noticed. Milliseconds. */
+const MERGE_EVERY_MS = 500;
+/** Behind by more than this, frames are left out. */
 export const SKIP_MS = 200;
 /** With nothing to play for this long the stream rests, until it is clear by which clock it goes on. */
 export const REST_MS = 500;
@@ -24,6 +29,8 @@ const SMOOTHING = 1 / 50;
 /** What to do with the next 20 ms. */
 export type Decision =
   | { what: "play"; index: number; payload: Uint8Array }
+  /** Two frames in the time of one, to catch up. */
+  | { what: "merge"; index: number; payload: Uint8Array; second: Uint8Array }
   /** This frame is lost: bridge it, and go on with the next one. */
   | { what: "conceal"; index: number }
   /** The next frame has not come yet: bridge the time, and ask for the same one again. */
@@ -61,6 +68,7 @@ export class Jitter {
   private idleMs: number | undefined = Number.POSITIVE_INFINITY;
   /** Mean distance from the target. Milliseconds; positive when too much waits. */
   private off = 0;
+  private mergedMs = Number.NEGATIVE_INFINITY;
   private count = { ...NOTHING };
 
   /** A packet has come. */
@@ -118,7 +126,12 @@ export class Jitter {
     const index = this.next;
     const there = this.waiting.get(index);
     this.pass();
-    return there ? { what: "play", index, payload: there.payload } : { what: "conceal", index };
+    if (!there) return { what: "conceal", index };
+    const second = behind >= MERGE_MS && nowMs - this.mergedMs >= MERGE_EVERY_MS ? this.waiting.get(this.next) : undefined;
+    if (!second) return { what: "play", index, payload: there.payload };
+    this.mergedMs = nowMs;
+    this.pass();
+    return { what: "merge", index, payload: there.payload, second: second.payload };
   }
 
   /** How much faster (or, negative, slower) to play, to come back to the target. */
@@ -157,9 +170,10 @@ export class Jitter {
   /** The target follows the spread up at once and down slowly. */
   private follow(nowMs: number): void {
     const wanted = Math.min(OUTAGE_MS, Math.max(this.arrivals.spreadMs, Math.ceil(this.reach) * FRAME_MS)) + FRAME_MS;
-    const passed = nowMs - (this.followedMs ?? nowMs);
+    const passedS = (nowMs - (this.followedMs ?? nowMs)) / 1_000;
     this.followedMs = nowMs;
-    this.target = Math.max(wanted, this.target - (passed * TARGET_FALL) / 1_000);
+    const fall = Math.max(TARGET_FALL_MS, (this.target - wanted) * TARGET_FALL_SHARE);
+    this.target = Math.max(wanted, this.target - passedS * fall);
   }
 
   /** How far behind its time a frame is, if it is played now. Milliseconds. */
@@ -195,10 +209,9 @@ export class Jitter {
   }
 
   private nothing(): Decision {
-    if (this.idleMs === undefined) {
-      this.idleMs = 0;
-      this.count.underruns += 1;
-    }
+    this.idleMs ??= 0;
+    // One frame that does not come is bridged like one that is lost.
+    if (this.idleMs === FRAME_MS) this.count.underruns += 1;
     this.holding = true;
     return this.bridge();
   }

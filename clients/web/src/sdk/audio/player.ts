@@ -1,5 +1,4 @@
-import type { Heard, PlayerStart, PlayoutSays, PlayoutStart } from "../../worker/messages";
-import { RING_FRAMES } from "../../worker/messages";
+import { type Heard, type PlayoutSays, type PlayoutStart, RING_FRAMES, type WorkletStart } from "../../worker/messages";
 import { toVezaError, VezaError } from "../errors";
 import { Emitter } from "../events";
 import type { Listening } from "../listening";
@@ -10,6 +9,8 @@ import { type AudioFiles, FILES, require } from "./support";
 
 /** A volume that jumps clicks. Seconds. */
 const VOLUME_TIME_S = 0.02;
+/** Without a packet for this long, of a stream that is on air, the link is asked whether it is alive. Milliseconds. */
+const MISSING_AFTER_MS = 1_000;
 
 export interface PlayerEvents {
   /** How playing goes: with every report to the server. */
@@ -23,8 +24,8 @@ export interface PlayerEvents {
 }
 
 /**
- * Plays what a {@link Listening} hears. Packets go to a worker, which decodes what the player's worklet asks for; the page
- * only hands them on, so that neither a busy page nor one in the background is heard.
+ * Plays what a {@link Listening} hears. Packets go to a worker, which decodes what the player's worklet asks for, past the
+ * page: neither a busy one nor one in the background is heard.
  */
 export class Player {
   /** The level that was heard last (RFC 6464). */
@@ -33,8 +34,8 @@ export class Player {
   starved = 0;
   playing: Playing | undefined;
   private readonly events = new Emitter<PlayerEvents>();
-  private readonly ends: (() => void)[] = [];
   private closed = false;
+  private silentMs = 0;
 
   private constructor(
     readonly listening: Listening,
@@ -60,7 +61,7 @@ export class Player {
       const node = new AudioWorkletNode(context, "veza-player", { numberOfInputs: 0, outputChannelCount: [2], processorOptions: { memory } });
       const output = new GainNode(context, { gain: volume });
       node.connect(output).connect(context.destination);
-      const player = new Player(listening, context, output, node, new Worker(files.worker, { type: "module" }));
+      const player = new Player(listening, context, output, node, new Worker(files.playout, { type: "module" }));
       player.begin(memory);
       return player;
     } catch (error) {
@@ -82,19 +83,22 @@ export class Player {
   async close(): Promise<void> {
     if (this.closed) return;
     this.closed = true;
-    for (const end of this.ends) end();
     this.worker.terminate();
     await Promise.all([this.context.close(), this.listening.end()]);
   }
 
   private begin(memory: SharedArrayBuffer | undefined): void {
-    const { port1, port2 } = new MessageChannel();
-    this.worker.postMessage({ port: port1, memory, reportMs: this.listening.reportMs } satisfies PlayoutStart, [port1]);
-    this.node.port.postMessage({ port: port2 } satisfies PlayerStart, [port2]);
+    const asks = new MessageChannel();
+    const packets = new MessageChannel();
+    const start: PlayoutStart = { player: asks.port1, packets: packets.port1, memory, reportMs: this.listening.reportMs };
+    this.worker.postMessage(start, [asks.port1, packets.port1]);
+    this.node.port.postMessage({ port: asks.port2 } satisfies WorkletStart, [asks.port2]);
+    this.listening.deliverTo(packets.port2);
     this.worker.onmessage = ({ data }: MessageEvent<PlayoutSays>) => {
       if ("failed" in data) return this.fail(data.failed);
       this.playing = data.playing;
       this.listening.reportReception(data.playing.reception);
+      this.watch(data.playing);
       this.events.emit("playing", data.playing);
     };
     this.worker.onerror = ({ message }) => this.fail(message || "the worker could not be loaded");
@@ -105,13 +109,11 @@ export class Player {
     };
     this.node.onprocessorerror = () => this.fail("the player's worklet failed");
     this.context.onstatechange = () => this.events.emit("state", this.context.state);
-    this.ends.push(
-      this.listening.on("packet", (packet) => {
-        // A datagram's bytes may be a part of something larger, which is not ours to give away.
-        const whole = packet.byteLength === packet.buffer.byteLength ? packet : packet.slice();
-        this.worker.postMessage(whole, [whole.buffer as ArrayBuffer]);
-      }),
-    );
+  }
+
+  private watch({ bytes, spanMs }: Playing): void {
+    this.silentMs = bytes > 0 || !this.listening.stream.onAir ? 0 : this.silentMs + spanMs;
+    if (this.silentMs >= MISSING_AFTER_MS) this.listening.missing();
   }
 
   private fail(why: string): void {

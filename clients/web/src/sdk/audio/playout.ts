@@ -45,6 +45,8 @@ export interface Playing {
 }
 
 interface Slot {
+  /** What the decoder owes for it. */
+  owed: number;
   block: Block | undefined;
   sinceMs: number;
 }
@@ -125,30 +127,28 @@ export class Playout {
   }
 
   private fill(decision: Decision, sinceMs: number): void {
-    const slot: Slot = { block: undefined, sinceMs };
-    this.slots.push(slot);
-    const payload = this.payloadFor(decision);
-    if (payload) this.decoder?.decode(payload);
-    else slot.block = this.silence();
+    const payloads = this.payloadsFor(decision);
+    this.slots.push({ owed: payloads.length, block: payloads.length === 0 ? this.silence() : undefined, sinceMs });
+    for (const payload of payloads) this.decoder?.decode(payload);
   }
 
-  private payloadFor(decision: Decision): Uint8Array | undefined {
-    if (decision.what === "play" && isFrame(decision.payload)) {
-      this.last = decision.payload;
-      this.bridged = 0;
-      return decision.payload;
-    }
-    if (decision.what === "wait" || !this.last || !this.bridges || this.bridged >= BRIDGE_MAX) return undefined;
+  private payloadsFor(decision: Decision): Uint8Array[] {
+    const wanted = decision.what === "play" ? [decision.payload] : decision.what === "merge" ? [decision.payload, decision.second] : [];
+    const payloads = wanted.filter(isFrame);
+    this.last = payloads.at(-1) ?? this.last;
+    if (payloads.length > 0) this.bridged = 0;
+    if (payloads.length > 0 || decision.what === "wait" || !this.last || !this.bridges || this.bridged >= BRIDGE_MAX) return payloads;
     this.bridged += 1;
-    return bridgeFor(this.last);
+    return [bridgeFor(this.last)];
   }
 
   /** The decoder has made the first block that it owes. */
   private made(block: Block): void {
-    const slot = this.slots.find((one) => one.block === undefined);
+    const slot = this.slots.find(({ owed }) => owed > 0);
     // One that was given up is not wanted any more.
     if (!slot) return;
-    slot.block = this.silent ? fadedIn(block) : block;
+    slot.owed -= 1;
+    slot.block = slot.block ? merged(slot.block, block) : this.silent ? fadedIn(block) : block;
     this.silent = false;
     this.heard = block;
     this.flush();
@@ -161,21 +161,24 @@ export class Playout {
   }
 
   private flush(): void {
-    for (let slot = this.slots[0]; slot?.block; slot = this.slots[0]) {
+    for (let slot = this.slots[0]; slot?.block && slot.owed === 0; slot = this.slots[0]) {
       this.slots.shift();
       this.sink.play(slot.block, this.jitter.rate);
     }
   }
 
   private giveUp(nowMs: number): void {
-    const owed = this.slots.find(({ block }) => block === undefined);
+    const owed = this.slots.find((slot) => slot.owed > 0);
     if (owed && nowMs - owed.sinceMs > OWED_MAX_MS) this.reopen();
   }
 
   /** A new decoder. What the old one owed is silence. */
   private reopen(): void {
     this.decoder?.close();
-    for (const slot of this.slots) slot.block ??= this.silence();
+    for (const slot of this.slots) {
+      slot.block ??= this.silence();
+      slot.owed = 0;
+    }
     this.last = undefined;
     const decoder = this.open({
       block: (block) => {
@@ -205,6 +208,12 @@ function fadedIn(block: Block): Block {
     for (let at = 0; at < FADE_SAMPLES; at++) begin[at] = (samples[at] ?? 0) * (at / FADE_SAMPLES);
     return begin;
   });
+}
+
+/** Two blocks in the time of one: from the first to the second, evenly. */
+function merged(first: Block, second: Block): Block {
+  const over = (from: Float32Array, to: Float32Array) => Float32Array.from(from, (sample, at) => sample + (((to[at] ?? 0) - sample) * (at + 0.5)) / FRAME_SAMPLES);
+  return [over(first[0], second[0]), over(first[1], second[1])];
 }
 
 function both([left, right]: Block, change: (samples: Float32Array<ArrayBuffer>) => Float32Array<ArrayBuffer>): Block {

@@ -1,16 +1,17 @@
-import type { Recorded } from "../../worker/messages";
+import type { RecordingSays, ToRecording, WorkletStart } from "../../worker/messages";
 import type { Client } from "../client";
-import { toVezaError, VezaError } from "../errors";
+import { VezaError } from "../errors";
 import { Emitter } from "../events";
 import { SAMPLE_RATE, SILENCE } from "../media";
 import type { Publication } from "../publication";
 import type { Rung, StreamProfile } from "../streaminfo";
-import { CaptureClock } from "./captureclock";
-import { Encoders, LADDERS } from "./encoders";
-import { levelOf } from "./level";
-import { Packetizer } from "./packetizer";
+import { LADDERS } from "./ladders";
+import type { Copies } from "./packetizer";
 import { openFile, openMicrophone, openTab, type Source } from "./sources";
 import { type AudioFiles, FILES, require } from "./support";
+
+/** The server reports every second. Without that for so long the link is asked whether it is alive. Milliseconds. */
+const MISSING_AFTER_MS = 2_500;
 
 /** Where the sound comes from. */
 export type SourceChoice = { kind: "microphone"; deviceId?: string } | { kind: "file"; file: File } | { kind: "tab" };
@@ -24,7 +25,7 @@ export interface PublisherOptions {
 }
 
 export interface PublisherEvents {
-  /** How loud the source is, in −dB below full scale, fifty times a second. */
+  /** How loud the source is, in −dB below full scale, every 60 ms. */
   level: number;
   /** The source has nothing more to give; the stream goes on in silence. */
   sourceOver: undefined;
@@ -32,27 +33,24 @@ export interface PublisherEvents {
   failed: VezaError;
 }
 
-/** Records a source, encodes it on every rung and sends it to a stream of ours. */
+/** Records a source, encodes it on every rung and sends it to a stream of ours; all of that past the page. */
 export class Publisher {
-  /** The level of the last block (RFC 6464). */
+  /** The level of the source (RFC 6464). */
   level = SILENCE;
-  /** What is recorded is replaced by silence. */
-  muted = false;
+  /** Which copies go along with what is sent. */
+  copies: Copies = "none";
   /** Blocks that were recorded and not sent, because the encoders did not keep up. */
   skipped = 0;
+  private mutes = false;
   private readonly events = new Emitter<PublisherEvents>();
-  private readonly clock = new CaptureClock();
   private closed = false;
-  /** The index of block 0 on this session. */
-  private offset = 0;
-  private nextBlock = 0;
+  private reportedMs = 0;
 
   private constructor(
     readonly publication: Publication,
     readonly context: AudioContext,
     readonly source: Source,
-    private readonly encoders: Encoders,
-    private readonly packetizer: Packetizer,
+    private readonly worker: Worker,
   ) {}
 
   /**
@@ -64,22 +62,20 @@ export class Publisher {
   static async open(client: Client, stream: string, { profile, source: choice, rungs = LADDERS[profile], files = FILES }: PublisherOptions): Promise<Publisher> {
     require("publish");
     const context = new AudioContext({ sampleRate: SAMPLE_RATE, latencyHint: "interactive" });
-    let publisher: Publisher | undefined;
+    const worker = new Worker(files.record, { type: "module" });
     let source: Source | undefined;
     try {
       void context.resume();
       await context.audioWorklet.addModule(files.worklets);
       source = await openSource(context, profile, choice);
-      const encoders = await Encoders.open(profile, rungs, {
-        frame: (rung, block, level, payload) => publisher?.encoded(rung, block, level, payload),
-        failed: (error) => publisher?.fail(error),
-      });
+      const packets = await connectWorker(worker, context, source, profile, rungs);
       const publication = await client.publish(stream, { rungs });
-      const packetizer = new Packetizer(rungs.map(({ rung }) => rung), (packet) => publication.send(packet), () => ({ handle: publication.handle, bytesMax: publication.packetBytesMax }));
-      publisher = new Publisher(publication, context, source, encoders, packetizer);
-      publisher.begin(Math.max(...rungs.map(({ channels }) => channels)));
+      publication.sendFrom(packets);
+      const publisher = new Publisher(publication, context, source, worker);
+      publisher.begin();
       return publisher;
     } catch (error) {
+      worker.terminate();
       source?.stop();
       void context.close();
       throw error;
@@ -90,9 +86,14 @@ export class Publisher {
     return this.events.on(name, listener);
   }
 
-  /** Which copies go along with what is sent. */
-  get copies() {
-    return this.packetizer.copies;
+  /** What is recorded is replaced by silence. */
+  get muted(): boolean {
+    return this.mutes;
+  }
+
+  set muted(muted: boolean) {
+    this.mutes = muted;
+    this.tell({ say: "muted", muted });
   }
 
   /** Stops recording and sending, without ending the stream: it can be published anew. */
@@ -100,7 +101,7 @@ export class Publisher {
     if (this.closed) return;
     this.closed = true;
     this.source.stop();
-    this.encoders.close();
+    this.worker.terminate();
     this.publication.release();
     await this.context.close();
   }
@@ -111,47 +112,65 @@ export class Publisher {
     await this.close();
   }
 
-  private begin(channelCount: number): void {
-    const recorder = new AudioWorkletNode(this.context, "veza-recorder", { numberOfOutputs: 0, channelCount, channelCountMode: "explicit" });
-    recorder.port.onmessage = ({ data }: MessageEvent<Recorded>) => this.recorded(data.channels);
-    recorder.onprocessorerror = () => this.fail(new VezaError("unsupported", "The recorder's worklet failed."));
-    this.source.node.connect(recorder);
+  private begin(): void {
+    const { publication } = this;
+    this.worker.onmessage = ({ data }: MessageEvent<RecordingSays>) => this.receive(data);
     void this.source.over.then(() => this.closed || this.events.emit("sourceOver", undefined));
-    this.publication.on("state", (state) => {
-      if (state === "on_air") this.aim();
+    publication.on("state", (state) => {
       if (state === "over") void this.close().catch(() => undefined);
+      else this.aim();
     });
-    this.publication.on("report", (report) => this.packetizer.follow(report));
+    publication.on("report", (report) => {
+      this.reportedMs = performance.now();
+      this.tell({ say: "report", report });
+    });
     this.aim();
   }
 
-  /** The next block gets the first index that the server takes. */
   private aim(): void {
-    this.offset = this.publication.firstIndex - this.nextBlock;
-    this.packetizer.restart();
+    const { state, handle, firstIndex, packetBytesMax: bytesMax } = this.publication;
+    this.reportedMs = performance.now();
+    this.tell({ say: "aim", aim: state === "on_air" ? { handle, firstIndex, bytesMax } : undefined });
   }
 
-  private recorded(channels: Float32Array<ArrayBuffer>[]): void {
-    if (this.closed) return;
-    if (this.muted) for (const samples of channels) samples.fill(0);
-    const block = this.clock.next(performance.now());
-    this.nextBlock = block + 1;
-    this.level = levelOf(channels);
-    this.events.emit("level", this.level);
-    if (this.publication.state === "on_air" && !this.encoders.encode(channels, block, this.level)) this.skipped += 1;
+  private receive(said: RecordingSays): void {
+    if (said.say === "failed") return this.fail(new VezaError("unsupported", said.why));
+    if (said.say !== "level") return;
+    this.level = said.level;
+    this.copies = said.copies;
+    this.skipped = said.skipped;
+    this.events.emit("level", said.level);
+    if (performance.now() - this.reportedMs > MISSING_AFTER_MS) this.publication.missing();
   }
 
-  private encoded(rung: number, block: number, level: number, payload: Uint8Array): void {
-    const index = block + this.offset;
-    // What was recorded for an earlier session has no place in this one.
-    if (this.publication.state === "on_air" && index >= this.publication.firstIndex) this.packetizer.add(rung, index, level, payload);
+  private tell(message: ToRecording): void {
+    if (!this.closed) this.worker.postMessage(message);
   }
 
   private fail(error: VezaError): void {
     if (this.closed) return;
-    this.events.emit("failed", toVezaError(error));
+    this.events.emit("failed", error);
     void this.close().catch(() => undefined);
   }
+}
+
+/** From the source to the worker; resolves to the port at which packets come out, when the encoders are open. */
+function connectWorker(worker: Worker, context: AudioContext, source: Source, profile: StreamProfile, rungs: readonly Rung[]): Promise<MessagePort> {
+  const blocks = new MessageChannel();
+  const packets = new MessageChannel();
+  const channelCount = Math.max(...rungs.map(({ channels }) => channels));
+  const recorder = new AudioWorkletNode(context, "veza-recorder", { numberOfOutputs: 0, channelCount, channelCountMode: "explicit" });
+  recorder.port.postMessage({ port: blocks.port1 } satisfies WorkletStart, [blocks.port1]);
+  source.node.connect(recorder);
+  const start: ToRecording = { say: "start", recorder: blocks.port2, packets: packets.port1, profile, rungs };
+  worker.postMessage(start, [blocks.port2, packets.port1]);
+  return new Promise((resolve, reject) => {
+    worker.onerror = () => reject(new VezaError("unsupported", "The worker that records could not be loaded."));
+    worker.onmessage = ({ data }: MessageEvent<RecordingSays>) => {
+      if (data.say === "ready") resolve(packets.port2);
+      if (data.say === "failed") reject(new VezaError("unsupported", data.why));
+    };
+  });
 }
 
 function openSource(context: AudioContext, profile: StreamProfile, choice: SourceChoice): Promise<Source> {

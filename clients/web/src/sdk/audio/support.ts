@@ -15,13 +15,15 @@ export function require(what: "listen" | "publish"): void {
   if (missing) throw new VezaError("unsupported", missing);
 }
 
-/** Where the worker and the worklets are that `npm run build` makes. */
+/** Where the workers and the worklets are that `npm run build` makes. */
 export interface AudioFiles {
-  /** `playout.js`. */
-  worker: string | URL;
-  /** `worklets.js`. */
+  /** `playout.js`: decodes what is heard. */
+  playout: string | URL;
+  /** `record.js`: encodes what is published. */
+  record: string | URL;
+  /** `worklets.js`: plays and records. */
   worklets: string | URL;
 }
 
 /** Beside the page. */
-export const FILES: AudioFiles = { worker: "playout.js", worklets: "worklets.js" };
+export const FILES: AudioFiles = { playout: "playout.js", record: "record.js", worklets: "worklets.js" };
