@@ -46,6 +46,12 @@ if have go && [ -d clients/web/node_modules ]; then
 else
   skip "Go module: generated code" "no go, or no node modules (make setup)"
 fi
+if [ -d clients/web/node_modules ]; then
+  phase "schema: in good form, and breaks nobody" scripts/proto.sh check
+  phase "schema: every kind of break is found" scripts/proto.sh test
+else
+  skip "schema: compatibility" "no node modules (make setup)"
+fi
 if have python3 && python3 -c 'import yaml' 2>/dev/null; then
   phase "deploy: YAML parses" python3 scripts/deploy_yaml.py
 else

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use veza_engine::session::Settings;
 use veza_proto::{CloseCode, RoomId};
 
+use crate::audio::Audio;
 use crate::auth::resume::ResumeKeys;
 use crate::auth::{Auth, AuthError};
 use crate::authz::Authz;
@@ -21,6 +22,7 @@ use crate::events::{Events, Retention};
 use crate::gateway::{Gateway, GatewayError, Parts, Trust};
 use crate::hub::{Guards, Hub, UserRate};
 use crate::ops::{self, Ops};
+use crate::session::attendance::Attendance;
 use crate::session::devices::Devices;
 use crate::session::registry::Registry;
 use crate::session::revocation::Revocations;
@@ -109,9 +111,6 @@ impl App {
         let certificates = Certificates::load(&config.tls, &config.data_dir, SystemTime::now())?;
         let limits = &config.limits;
         let admissions = Admissions::new(config.performance.max_connections, limits.connections_per_address);
-        let registry = Registry::new(limits.connections_per_user);
-        let revocations = Revocations::new(auth.clone(), Arc::clone(&records), Arc::clone(&registry), clock);
-        revocations.catch_up().await?;
         let devices = Devices::new(Arc::clone(&records));
 
         let (writer, handle) = Writer::new(Arc::clone(&store), config.database.timeout);
@@ -124,6 +123,12 @@ impl App {
         let rate = UserRate { per_second: limits.user_publish_per_second, burst: limits.user_publish_burst };
         let guards = Guards { rate, authz: authz.clone() };
         let hub = Hub::start(Arc::clone(&store), handle, Arc::clone(&bus), workers, guards, clock, &tasks);
+        let (attendance, noted) = Attendance::new(hub.node(), clock);
+        tasks.spawn("attendance", noted.tell(events.clone(), tasks.token()));
+        let registry = Registry::new(limits.connections_per_user, attendance);
+        let revocations =
+            Revocations::new(auth.clone(), Arc::clone(&records), Arc::clone(&registry), events.clone(), clock);
+        revocations.catch_up().await?;
         if config.environment == Environment::Development {
             let lobby = RoomId::parse("lobby").expect("a valid id");
             hub.ensure_room(lobby, "Lobby").await?;
@@ -149,10 +154,13 @@ impl App {
             store: Arc::clone(&store),
             clock,
         };
-        let parts = Parts { store: Arc::clone(&store), hub: hub.clone(), desk, events, webhooks, trust };
+        let audio = Audio::start(hub.clone(), Arc::clone(&desk), events.clone(), workers, clock, &tasks);
+        let parts =
+            Parts { store: Arc::clone(&store), hub: hub.clone(), audio: audio.clone(), desk, events, webhooks, trust };
         let gateway = Gateway::open(&config.gateway, config.environment, &config.data_dir, parts, &tasks).await?;
         let node = Arc::new(Node {
             hub,
+            audio,
             auth: Arc::new(auth.clone()),
             authz,
             resume,

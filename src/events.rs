@@ -89,14 +89,19 @@ impl Events {
         events
     }
 
-    /// Tells what no write of a room tells: sessions, revocations, streams, reviews.
+    /// Tells what no change that is kept tells by itself: who comes and goes.
     ///
     /// # Errors
     /// [`StoreError`]: whether it is told is not known; telling it again may tell it twice.
     pub async fn append(&self, told: &[Told]) -> Result<(), StoreError> {
         self.shared.outbox.append(told).await?;
-        self.shared.committed.notify_one();
+        self.wake();
         Ok(())
+    }
+
+    /// There may be something new: somebody has told it with a change of their own.
+    pub fn wake(&self) {
+        self.shared.committed.notify_one();
     }
 
     /// Opens the consumer's stream, which ends the one it had.

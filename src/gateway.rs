@@ -36,6 +36,7 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 
+use crate::audio::Audio;
 use crate::config::{self, Environment};
 use crate::events::Events;
 use crate::hub::Hub;
@@ -59,7 +60,7 @@ use desk::Records;
 use devices::DeviceCalls;
 use door::{Door, REQUEST_BYTES_MAX};
 use events::EventCalls;
-use listener::Listener;
+use listener::{Bounds, Listener};
 use messages::MessageCalls;
 use moderation::ModerationCalls;
 use reviews::ReviewCalls;
@@ -72,6 +73,7 @@ use webhooks::WebhookCalls;
 pub struct Parts {
     pub store: Arc<dyn Store>,
     pub hub: Hub,
+    pub audio: Audio,
     pub desk: Arc<dyn Desk>,
     pub events: Events,
     pub webhooks: Webhooks,
@@ -125,7 +127,9 @@ impl Gateway {
         let (address, socket) = bound.map_err(|source| GatewayError::Bind { address, source })?;
         let draining = CancellationToken::new();
         let (reporter, health) = tonic_health::server::health_reporter();
-        let records = Records { hub: parts.hub, desk: parts.desk };
+        let Parts { hub, audio, desk, events, .. } = &parts;
+        let records =
+            Records { hub: hub.clone(), audio: audio.clone(), desk: Arc::clone(desk), events: events.clone() };
         let Served { mut routes, names } = serve(
             Routes::new(health),
             records,
@@ -145,7 +149,8 @@ impl Gateway {
             routes = reflect(routes)?;
         }
         let encrypted = tls.is_some();
-        let listener = Listener { socket, tls, door: Door::new(routes, access), tasks: tasks.clone() };
+        let (door, bounds) = (Door::new(routes, access), Bounds::default());
+        let listener = Listener { socket, tls, door, bounds, tasks: tasks.clone() };
         Ok(Some(Self { listener, address, tls: encrypted, draining }))
     }
 

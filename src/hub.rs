@@ -114,6 +114,11 @@ impl Hub {
         hub
     }
 
+    /// What tells this node from others, new with every start.
+    pub fn node(&self) -> u64 {
+        self.shared.node
+    }
+
     /// Takes an ask; its answer comes into the caller's mailbox.
     pub fn ask(&self, caller: &Caller, ticket: Ticket, ask: Ask) {
         if let Ask::Append { .. } = &ask

@@ -1,5 +1,6 @@
 //! One task per connection: it drives the session's state machine with what the link, the rooms and the clock say.
 
+pub mod attendance;
 pub mod devices;
 mod entry;
 mod meters;
@@ -16,6 +17,7 @@ use veza_engine::session::{Note, Output, Profile, Session, Settings};
 use veza_engine::{SessionKey, Timestamp};
 use veza_proto::{CloseCode, Lane};
 
+use crate::audio::{Audio, Seat};
 use crate::auth::Auth;
 use crate::auth::resume::ResumeKeys;
 use crate::authz::Authz;
@@ -34,6 +36,7 @@ use registry::{Place, Registry, SessionId};
 /// What every session needs of the node.
 pub struct Node {
     pub hub: Hub,
+    pub audio: Audio,
     pub auth: Arc<Auth>,
     pub authz: Authz,
     pub resume: ResumeKeys,
@@ -69,6 +72,8 @@ struct Driver {
     key: SessionKey,
     place: Option<Place>,
     caller: Option<Caller>,
+    /// What it publishes and listens to, once it does.
+    seat: Option<Arc<Seat>>,
     /// What the platform gave beside the token's entitlements.
     granted: Vec<String>,
     waiting: Option<Waiting>,
@@ -87,8 +92,10 @@ enum Stage {
         until: Instant,
         said: bool,
     },
+    /// `code` is that of a close, 0 when there was none.
     Ended {
         why: &'static str,
+        code: u16,
     },
 }
 
@@ -113,6 +120,7 @@ impl Driver {
             key,
             place: None,
             caller: None,
+            seat: None,
             granted: Vec::new(),
             waiting: None,
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -198,6 +206,7 @@ impl Driver {
                 Letter::Notice(room, frame) => self.session.handle_notice(&room, &frame, now),
                 Letter::Evicted(room, evicted) => self.session.handle_evicted(&room, *evicted, now),
                 Letter::Volatile(frame) => self.session.handle_volatile(&frame),
+                Letter::Told(frame) => self.session.handle_told(&frame, now),
                 Letter::Order(order) => match *order {
                     Order::Close { code, reason } => self.session.close(code, &reason, now),
                     Order::Drain { after } => self.session.handle_drain(after, now),
@@ -225,6 +234,11 @@ impl Driver {
                     meters.bytes_received.increment(bytes as u64);
                     self.session.handle_datagram(frame, now);
                 }
+                Inbound::Media { packet } => {
+                    meters.datagrams_received.increment(1);
+                    meters.bytes_received.increment(packet.len() as u64);
+                    self.session.handle_media(packet, now);
+                }
                 Inbound::Bad { lane, error } => self.session.handle_bad_frame(lane, &error, now),
                 Inbound::BadDatagram { .. } => {
                     declared::datagrams_dropped_total(self.transport.label(), "malformed").increment(1);
@@ -232,7 +246,8 @@ impl Driver {
                 }
                 Inbound::Alive => self.session.handle_alive(now),
                 Inbound::Ended(end) => {
-                    self.stage = Stage::Ended { why: why(&end) };
+                    let (why, code) = over(&end);
+                    self.stage = Stage::Ended { why, code };
                     return true;
                 }
             }
@@ -256,6 +271,13 @@ impl Driver {
                         self.node.hub.ask(caller, ticket, ask);
                     }
                 }
+                Output::AskAudio { ticket, ask } => {
+                    if let Some(caller) = &self.caller {
+                        let seat = self.seat.get_or_insert_with(|| Arc::new(Seat::new()));
+                        self.node.audio.ask(caller, seat, ticket, ask, self.link.media());
+                    }
+                }
+                Output::Media(packet) => self.node.audio.packet(self.key, packet, Instant::now()),
                 Output::Datagram(datagram) => match self.link.send_datagram(&datagram.frame) {
                     DatagramSent::Sent => {
                         let meters = self.node.meters.of(self.transport);
@@ -272,7 +294,7 @@ impl Driver {
                 },
                 Output::Ping => self.link.ping(),
                 Output::Close { code, reason } => {
-                    self.leave(code.label());
+                    self.leave(code.label(), code.code());
                     let within = if code == CloseCode::Revoked { REVOKED_WITHIN } else { CLOSE_WITHIN };
                     self.stage = Stage::Closing { code, reason, until: Instant::now() + within, said: false };
                 }
@@ -317,10 +339,10 @@ impl Driver {
             }
         }
         let closed = if *said { self.link.poll_close(cx, *code, reason) } else { self.link.poll_flush(cx).map(drop) };
-        let (label, until, said) = (code.label(), *until, *said);
+        let (why, code, until, said) = (code.label(), code.code(), *until, *said);
         self.sleep.as_mut().reset(until.into());
         if (said && closed.is_ready()) || self.sleep.as_mut().poll(cx).is_ready() {
-            self.stage = Stage::Ended { why: label };
+            self.stage = Stage::Ended { why, code };
             return Poll::Ready(());
         }
         Poll::Pending
@@ -342,17 +364,18 @@ impl Driver {
             Note::Lagging => declared::lagging_total().increment(1),
             Note::ErrorSaid(code) => declared::errors_sent_total(code.as_str_name()).increment(1),
             Note::DatagramOverRate => declared::datagrams_dropped_total(transport, "rate").increment(1),
+            Note::MediaOverRate => declared::audio_packets_refused_total("rate").increment(1),
         }
     }
 
     /// Tells how it ended.
     fn end(&mut self) {
         let transport = self.transport.label();
-        let why = match &self.stage {
-            Stage::Ended { why } => why,
-            Stage::Running | Stage::Closing { .. } => "dropped",
+        let (why, code) = match self.stage {
+            Stage::Ended { why, code } => (why, code),
+            Stage::Running | Stage::Closing { .. } => ("dropped", CloseCode::Internal.code()),
         };
-        self.leave(why);
+        self.leave(why, code);
         if self.caller.is_none() {
             declared::hello_failed_total(transport, why).increment(1);
         }
@@ -360,19 +383,24 @@ impl Driver {
     }
 
     /// Leaves the rooms and gives its place back. A session that is closing is nowhere any more, however long its link takes.
-    fn leave(&mut self, why: &'static str) {
-        if self.place.take().is_some() {
+    fn leave(&mut self, why: &'static str, code: u16) {
+        if let Some(place) = self.place.take() {
+            place.leave(code);
             self.node.hub.forget(self.key, &self.mailbox, self.session.rooms());
+            if let Some(seat) = self.seat.take() {
+                self.node.audio.leave(self.key, &seat);
+            }
             declared::sessions(self.transport.label()).decrement(1.0);
             declared::sessions_closed_total(self.transport.label(), why).increment(1);
         }
     }
 }
 
-fn why(end: &End) -> &'static str {
+/// A client that closes its link has said what it wanted, whatever number it takes for that.
+fn over(end: &End) -> (&'static str, u16) {
     match end {
-        End::Closed { .. } => "peer_closed",
-        End::Lost { .. } => "lost",
+        End::Closed { .. } => ("peer_closed", CloseCode::Normal.code()),
+        End::Lost { .. } => ("lost", 0),
     }
 }
 

@@ -138,6 +138,11 @@ pub enum Write {
         up_to: u64,
         at_ms: u64,
     },
+    /// Something was done about the room that changes nothing in it; its audit log has it.
+    Audit {
+        room: RoomId,
+        row: AuditRow,
+    },
     /// What a service asks for under a key: it happens once.
     Once {
         key: OnceKey,
@@ -161,7 +166,8 @@ impl Write {
             | Write::RevokeInvite { room, .. }
             | Write::Append { room, .. }
             | Write::Mark { room, .. }
-            | Write::Expire { room, .. } => room,
+            | Write::Expire { room, .. }
+            | Write::Audit { room, .. } => room,
             Write::Once { write, .. } => write.room(),
         }
     }
@@ -273,6 +279,7 @@ impl Ledger {
             Write::Append { room, author, cmid, content, at_ms } => self.append(room, author, cmid, content, *at_ms),
             Write::Mark { room, user, delivered_seq, read_seq } => self.mark(room, user, *delivered_seq, *read_seq),
             Write::Expire { room, up_to, at_ms } => self.expire(room, *up_to, *at_ms),
+            Write::Audit { room, row } => self.record(room, row),
             Write::Once { key, write, at_ms } => Ok(self.once(key, write, *at_ms)),
         };
         decided.unwrap_or_else(Written::Refused)
@@ -317,6 +324,14 @@ impl Ledger {
 
     fn room_mut(&mut self, room: &RoomId) -> &mut RoomRow {
         self.rooms.edit(room).expect("the write has found this room")
+    }
+
+    fn record(&mut self, room: &RoomId, row: &AuditRow) -> Result<Written, Refusal> {
+        if self.rooms.get(room).is_none() {
+            return Err(Refusal::NoSuchRoom);
+        }
+        self.note_audit(room, row.clone());
+        Ok(Written::Room { room: self.room_mut(room).clone(), notes: Vec::new() })
     }
 
     fn note_audit(&mut self, room: &RoomId, row: AuditRow) {

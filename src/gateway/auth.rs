@@ -15,6 +15,7 @@ use veza_proto::gateway::v1::{
 use veza_proto::limits::TOKEN_BYTES_MAX;
 use veza_proto::v1::{Action, Error, ErrorCode, Role};
 
+use super::caller::Caller;
 use super::fields;
 use super::status::{bad_field, because};
 use super::trust::{self, Trust, count, failed, not_revoked};
@@ -96,44 +97,44 @@ impl Auth for AuthCalls {
     }
 
     async fn revoke_token(&self, request: Request<RevokeTokenRequest>) -> Answered<RevokeTokenResponse> {
-        let asked = request.into_inner();
+        let (caller, asked) = Caller::take(request)?;
         trust::key(&asked.idempotency_key)?;
         trust::reason(&asked.reason)?;
-        let (token_id, expires) = match asked.which {
+        let (token_id, whose, expires) = match asked.which {
             Some(Which::Token(token)) => match self.identity_of(&token).await? {
                 Some(identity) => {
                     let expires = Timestamp::from_millis(identity.expires_ms);
                     let without = "this token has no jti: revoke its device or its user";
-                    (identity.token_id.ok_or_else(|| bad_field("token", without))?, expires)
+                    (identity.token_id.ok_or_else(|| bad_field("token", without))?, Some(identity.user), expires)
                 }
                 None => return Ok(Response::new(RevokeTokenResponse::default())),
             },
-            Some(Which::TokenId(token_id)) => (token_id, self.token_end(asked.expires_ms)?),
+            Some(Which::TokenId(token_id)) => (token_id, None, self.token_end(asked.expires_ms)?),
             None => return Err(bad_field("token", "names a token, or token_id its jti")),
         };
         if !(1..=TOKEN_ID_BYTES_MAX).contains(&token_id.len()) || token_id.chars().any(char::is_control) {
             let why = format!("1 to {TOKEN_ID_BYTES_MAX} bytes without control characters");
             return Err(bad_field("token_id", why));
         }
-        let closed = self.trust.revocations.revoke_token(token_id, expires).await;
+        let closed = self.trust.revocations.revoke_token(token_id, whose, expires, &caller.itself()).await;
         let sessions_closed = closed.map(count).map_err(|error| not_revoked(&error))?;
         told("token", &asked.reason, sessions_closed);
         Ok(Response::new(RevokeTokenResponse { sessions_closed }))
     }
 
     async fn revoke_device(&self, request: Request<RevokeDeviceRequest>) -> Answered<RevokeDeviceResponse> {
-        let asked = request.into_inner();
+        let (caller, asked) = Caller::take(request)?;
         trust::key(&asked.idempotency_key)?;
         trust::reason(&asked.reason)?;
         let user = fields::user("user", &asked.user)?;
         let device = trust::device("device", &asked.device)?;
-        let sessions_closed = self.trust.revoke_device(user, device).await?;
+        let sessions_closed = self.trust.revoke_device(user, device, &caller.itself()).await?;
         told("device", &asked.reason, sessions_closed);
         Ok(Response::new(RevokeDeviceResponse { sessions_closed }))
     }
 
     async fn revoke_user(&self, request: Request<RevokeUserRequest>) -> Answered<RevokeUserResponse> {
-        let asked = request.into_inner();
+        let (caller, asked) = Caller::take(request)?;
         trust::key(&asked.idempotency_key)?;
         trust::reason(&asked.reason)?;
         let user = fields::user("user", &asked.user)?;
@@ -145,7 +146,7 @@ impl Auth for AuthCalls {
             }
             before_ms => Timestamp::from_millis(before_ms - 1),
         };
-        let closed = self.trust.revocations.revoke_issued(Subject::User(user), issued).await;
+        let closed = self.trust.revocations.revoke_issued(Subject::User(user), issued, &caller.itself()).await;
         let sessions_closed = closed.map(count).map_err(|error| not_revoked(&error))?;
         told("user", &asked.reason, sessions_closed);
         Ok(Response::new(RevokeUserResponse { sessions_closed }))

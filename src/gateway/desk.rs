@@ -8,9 +8,11 @@ use veza_engine::room::unavailable;
 use veza_proto::gateway::v1::Reason;
 
 use super::status::{because, refused};
+use crate::audio::Audio;
+use crate::events::Events;
 use crate::hub::{Call, Hub};
 use crate::store::StoreError;
-use crate::store::desk::{Desk, Used};
+use crate::store::desk::{Desk, ReviewRow, StreamRow, Used};
 
 /// A record that somebody else changes meanwhile is looked at again: at most so often.
 pub(super) const ATTEMPTS_MAX: u32 = 5;
@@ -20,9 +22,28 @@ pub(super) const ATTEMPTS_MAX: u32 = 5;
 pub(super) struct Records {
     pub(super) hub: Hub,
     pub(super) desk: Arc<dyn Desk>,
+    pub(super) events: Events,
+    pub(super) audio: Audio,
 }
 
 impl Records {
+    /// As [`Desk::keep_stream`], now.
+    pub(super) async fn keep_stream(&self, row: &StreamRow, used: Option<&Used>) -> Result<bool, Status> {
+        let kept = self.desk.keep_stream(row, used, self.hub.now_ms()).await.map_err(failed)?;
+        self.events.wake();
+        if kept {
+            self.audio.changed(&row.stream);
+        }
+        Ok(kept)
+    }
+
+    /// As [`Desk::keep_review`], now.
+    pub(super) async fn keep_review(&self, row: &ReviewRow, used: Option<&Used>) -> Result<bool, Status> {
+        let kept = self.desk.keep_review(row, used, self.hub.now_ms()).await.map_err(failed)?;
+        self.events.wake();
+        Ok(kept)
+    }
+
     /// The id of what was made under this call's key before.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use veza_proto::gateway::v1::{
 use veza_proto::v1::{Error, ErrorCode};
 use veza_proto::{DeviceId, UserId};
 
+use super::caller::Caller;
 use super::status::{because, refused};
 use super::trust::{self, Trust};
 use super::{fields, pages};
@@ -46,13 +47,13 @@ impl Devices for DeviceCalls {
         &self,
         request: Request<RevokeUserDeviceRequest>,
     ) -> Answered<RevokeUserDeviceResponse> {
-        let asked = request.into_inner();
+        let (caller, asked) = Caller::take(request)?;
         trust::key(&asked.idempotency_key)?;
         trust::reason(&asked.reason)?;
         let user = fields::user("user", &asked.user)?;
         let device = trust::device("device", &asked.device)?;
         let row = self.seen(&user, &device).await?.ok_or_else(never_seen)?;
-        self.trust.revoke_device(user.clone(), device).await?;
+        self.trust.revoke_device(user.clone(), device, &caller.itself()).await?;
         Ok(Response::new(RevokeUserDeviceResponse { device: Some(self.shown(&user, &row)) }))
     }
 

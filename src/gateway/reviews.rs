@@ -7,7 +7,7 @@ mod tests;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tonic::{Code, Request, Response, Status};
-use veza_engine::ledger::{Actor, OnceKey, Write};
+use veza_engine::ledger::{Actor, AuditRow, KEPT_MS, OnceKey, Write};
 use veza_engine::reviews::{self, Deed, LABEL_BYTES_MAX, No, SCORES_MAX, WORDS_BYTES_MAX};
 use veza_engine::{Ask, check};
 use veza_proto::gateway::v1::*;
@@ -24,7 +24,7 @@ use super::status::{at_field, bad_field, because, refused};
 use crate::hub::Call;
 use crate::store::desk::{Queue, ReviewRow, Used};
 
-/// In whose name decisions are carried out once; no service is called so.
+/// In whose name decisions are carried out once, and reports by users are filed; no service is called so.
 const CARRIER: &str = "@reviews";
 const LIST: &str = "reviews";
 
@@ -49,7 +49,7 @@ impl ReviewCalls {
         let named = fields::some_user("user", &asked.user)?;
         let call = caller.once(actor, "FileReview", &asked.idempotency_key, &asked)?;
         if let Some(made) = self.records.made(&call).await? {
-            return Ok(Response::new(FileReviewResponse { review: self.shown(&made, &call.actor).await? }));
+            return self.filed(self.found(&made).await?.review, &call.actor).await;
         }
         self.records.within_rate(&call)?;
         let message = self.message(&call.actor, room.as_ref(), asked.seq).await?;
@@ -74,15 +74,29 @@ impl ReviewCalls {
         if !row.report.is_empty()
             && let Some(filed) = self.records.desk.reported(&row.report).await.map_err(failed)?
         {
-            return Ok(Response::new(FileReviewResponse { review: as_seen_by(filed.review, &call.actor) }));
+            return self.filed(filed.review, &call.actor).await;
         }
         let used = self.records.used(&call, &row.review.id);
-        if !self.records.desk.keep_review(&row, used.as_ref()).await.map_err(failed)? {
+        if !self.records.keep_review(&row, used.as_ref()).await? {
             // The same report came by another way at the same time.
             let filed = self.records.desk.reported(&row.report).await.map_err(failed)?.ok_or_else(busy)?;
-            return Ok(Response::new(FileReviewResponse { review: as_seen_by(filed.review, &call.actor) }));
+            return self.filed(filed.review, &call.actor).await;
         }
-        Ok(Response::new(FileReviewResponse { review: as_seen_by(row.review, &call.actor) }))
+        self.filed(row.review, &call.actor).await
+    }
+
+    /// The answer to who files it, or has filed it before. The audit log does not name who reported it: moderators may be
+    /// reported as well.
+    async fn filed(&self, review: Review, actor: &Actor) -> Answered<FileReviewResponse> {
+        // Whoever asks again after a break completes it; later it is in the log since long.
+        if self.records.hub.now_ms() < review.created_ms.saturating_add(KEPT_MS) {
+            let by = match review.reporter.as_str() {
+                "" => actor.id().clone(),
+                _named => Actor::service(CARRIER).id().clone(),
+            };
+            self.audit(&review, "file", by, "file_review", "", String::new()).await?;
+        }
+        Ok(Response::new(FileReviewResponse { review: as_seen_by(review, actor) }))
     }
 
     pub(super) async fn list(&self, request: Request<ListReviewsRequest>) -> Answered<ListReviewsResponse> {
@@ -106,7 +120,8 @@ impl ReviewCalls {
         };
         let rows = self.records.desk.reviews(&which, size + 1).await.map_err(failed)?;
         let more = rows.len() > size as usize;
-        let reviews: Vec<Review> = rows.into_iter().take(size as usize).map(|row| row.review).collect();
+        let reviews = rows.into_iter().take(size as usize).map(|row| as_moderated_by(row.review, &actor));
+        let reviews: Vec<Review> = reviews.collect();
         let last = reviews.last().filter(|_| more);
         let place = last.map(|last| format!("{} {}", last.created_ms, last.id)).unwrap_or_default();
         Ok(Response::new(ListReviewsResponse { next_page_token: pages::token(LIST, &place), reviews }))
@@ -117,7 +132,7 @@ impl ReviewCalls {
         let actor = caller.actor(&asked.actor)?;
         let row = self.found(&asked.id).await?;
         let review = match self.may_moderate(&row.review, &actor).await {
-            Ok(()) => row.review,
+            Ok(()) => as_moderated_by(row.review, &actor),
             Err(status) if status.code() == Code::Unavailable => return Err(status),
             Err(_) => as_seen_by(row.review, &actor).ok_or_else(no_review)?,
         };
@@ -131,7 +146,8 @@ impl ReviewCalls {
         let decision = Decision { decided_by: call.actor.as_str().to_owned(), at_ms: 0, ..wanted };
         for _ in 0..ATTEMPTS_MAX {
             if let Some(made) = self.records.made(&call).await? {
-                return Ok(Response::new(DecideResponse { review: Some(self.found(&made).await?.review) }));
+                let review = as_moderated_by(self.found(&made).await?.review, &call.actor);
+                return Ok(Response::new(DecideResponse { review: Some(review) }));
             }
             let row = self.found(&asked.id).await?;
             self.may_moderate(&row.review, &call.actor).await?;
@@ -148,7 +164,7 @@ impl ReviewCalls {
             self.records.within_rate(&call)?;
             let pending = Some(Decision { at_ms: self.records.hub.now_ms(), ..decision.clone() });
             let begun = ReviewRow { review: next(row.review), pending, ..row };
-            if self.records.desk.keep_review(&begun, None).await.map_err(failed)? {
+            if self.records.keep_review(&begun, None).await? {
                 let review = Some(self.carry_out(begun, used).await?);
                 return Ok(Response::new(DecideResponse { review }));
             }
@@ -164,7 +180,9 @@ impl ReviewCalls {
         let call = caller.once(Actor::User(user.clone()), "Appeal", &asked.idempotency_key, &asked)?;
         for attempt in 0..ATTEMPTS_MAX {
             if let Some(made) = self.records.made(&call).await? {
-                return Ok(Response::new(AppealResponse { review: self.shown(&made, &call.actor).await? }));
+                let review = self.found(&made).await?.review;
+                self.appealed(&review, &user).await?;
+                return Ok(Response::new(AppealResponse { review: as_seen_by(review, &call.actor) }));
             }
             if attempt == 0 {
                 self.records.within_rate(&call)?;
@@ -175,7 +193,8 @@ impl ReviewCalls {
             let review = reviews::appealed(row.review, user.as_str(), &asked.text, now_ms).map_err(said)?;
             let row = ReviewRow { review: next(review), ..row };
             let used = self.records.used(&call, &asked.id);
-            if self.records.desk.keep_review(&row, used.as_ref()).await.map_err(failed)? {
+            if self.records.keep_review(&row, used.as_ref()).await? {
+                self.appealed(&row.review, &user).await?;
                 return Ok(Response::new(AppealResponse { review: as_seen_by(row.review, &call.actor) }));
             }
         }
@@ -187,8 +206,36 @@ impl ReviewCalls {
         self.records.desk.review(id).await.map_err(failed)?.ok_or_else(no_review)
     }
 
-    async fn shown(&self, id: &str, actor: &Actor) -> Result<Option<Review>, Status> {
-        Ok(as_seen_by(self.found(id).await?.review, actor))
+    async fn appealed(&self, review: &Review, user: &UserId) -> Result<(), Status> {
+        self.audit(review, "appeal", user.clone(), "appeal_review", "", String::new()).await
+    }
+
+    /// Has the audit log of the review's room say what was done about it, once. `step` tells it from what else is done
+    /// about this review.
+    async fn audit(
+        &self,
+        review: &Review,
+        step: &str,
+        by: UserId,
+        action: &'static str,
+        reason: &str,
+        outcome: String,
+    ) -> Result<(), Status> {
+        let Ok(room) = RoomId::parse(&review.room) else { return Ok(()) };
+        let detail = [outcome, format!("review {}", review.id)].join(" ").trim_start().to_owned();
+        let row = AuditRow {
+            at_ms: self.records.hub.now_ms(),
+            actor: by,
+            action: action.into(),
+            user: UserId::parse(&review.user).ok(),
+            seq: review.seq,
+            reason: shortened(reason),
+            detail,
+        };
+        let once = Some(OnceKey { service: CARRIER.into(), key: format!("{}.{step}", review.id), digest: 0 });
+        let call = Call { actor: Actor::service(CARRIER), once };
+        let write = Ask::Write(Box::new(Write::Audit { room, row }));
+        answers::ask(&self.records.hub, call, write).await.map(drop)
     }
 
     /// The message that is reported, as it is now and as the reporter may see it.
@@ -237,15 +284,19 @@ impl ReviewCalls {
         {
             if status.code() != Code::Unavailable {
                 let open = ReviewRow { review: next(row.review), pending: None, ..row };
-                self.records.desk.keep_review(&open, None).await.map_err(failed)?;
+                self.records.keep_review(&open, None).await?;
             }
             return Err(status);
         }
+        let decider = UserId::parse(&decision.decided_by).at("decision.decided_by")?;
+        let outcome = decision.outcome().as_str_name().trim_start_matches("OUTCOME_").to_lowercase();
+        let step = format!("{}.audit", row.review.revision);
+        self.audit(&row.review, &step, decider, "decide_review", &decision.statement, outcome).await?;
         // About a user there may be another report after this one; a message is reported once.
         let report = if row.review.seq == 0 { String::new() } else { row.report };
         let review = next(reviews::decided(row.review, decision));
         let done = ReviewRow { review, report, pending: None };
-        if self.records.desk.keep_review(&done, used.as_ref()).await.map_err(failed)? {
+        if self.records.keep_review(&done, used.as_ref()).await? {
             return Ok(done.review);
         }
         // Somebody else has carried it out at the same time.
@@ -262,7 +313,7 @@ impl ReviewCalls {
         let room = RoomId::parse(&review.room).at("room")?;
         let decider = UserId::parse(&decision.decided_by).at("decision.decided_by")?;
         let actor = if Actor::is_service_id(&decider) { Actor::Service(decider) } else { Actor::User(decider) };
-        let reason = reason(&decision.statement);
+        let reason = shortened(&decision.statement);
         let key = format!("{}.{}", review.id, review.revision);
         let hub = &self.records.hub;
         match deed {
@@ -300,6 +351,16 @@ fn as_seen_by(review: Review, actor: &Actor) -> Option<Review> {
     match actor {
         Actor::Service(_) => Some(review),
         Actor::User(user) => reviews::shown_to(review, user.as_str()),
+    }
+}
+
+/// As moderators see it; one whom it is about sees no more of it than anybody else.
+fn as_moderated_by(review: Review, actor: &Actor) -> Review {
+    match actor {
+        Actor::User(user) if user.as_str() == review.user => {
+            reviews::shown_to(review, user.as_str()).unwrap_or_default()
+        }
+        Actor::User(_) | Actor::Service(_) => review,
     }
 }
 
@@ -357,7 +418,7 @@ fn check_scores(scores: &[Score]) -> Result<(), Status> {
 }
 
 /// What the statement is to the audit log, whose reasons are shorter.
-fn reason(statement: &str) -> String {
+fn shortened(statement: &str) -> String {
     let mut end = statement.len().min(wire::REASON_BYTES_MAX);
     while !statement.is_char_boundary(end) {
         end -= 1;

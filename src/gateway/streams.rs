@@ -80,7 +80,7 @@ impl Streams for StreamCalls {
         let stream = Stream { room: String::from(&room), ..stream };
         let row = StreamRow { stream, effects: Effects::default() };
         let used = self.records.used(&call, &id);
-        if !self.records.desk.keep_stream(&row, used.as_ref()).await.map_err(failed)? {
+        if !self.records.keep_stream(&row, used.as_ref()).await? {
             let made = self.records.made(&call).await?.ok_or_else(exists)?;
             let stream = Some(self.found(&made).await?.stream);
             return Ok(Response::new(CreateStreamResponse { stream }));
@@ -350,7 +350,7 @@ impl StreamCalls {
             let row = self.steered(id, &call.actor).await?;
             let Some(next) = change(row.clone(), self.records.hub.now_ms())? else { return Ok(row) };
             let used = self.records.used(&call, id);
-            if self.records.desk.keep_stream(&next, used.as_ref()).await.map_err(failed)? {
+            if self.records.keep_stream(&next, used.as_ref()).await? {
                 return Ok(next);
             }
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Code, Status};
 use veza_engine::Timestamp;
+use veza_engine::ledger::Actor;
 use veza_engine::room::unavailable;
 use veza_proto::gateway::v1::Reason;
 use veza_proto::{Cmid, DeviceId, UserId, limits as wire};
@@ -51,9 +52,9 @@ impl Trust {
     }
 
     /// Revokes a device's tokens up to now: how many sessions that closed here.
-    pub(super) async fn revoke_device(&self, user: UserId, device: DeviceId) -> Result<u32, Status> {
+    pub(super) async fn revoke_device(&self, user: UserId, device: DeviceId, by: &Actor) -> Result<u32, Status> {
         let subject = Subject::Device(user, device);
-        let closed = self.revocations.revoke_issued(subject, self.now()).await;
+        let closed = self.revocations.revoke_issued(subject, self.now(), by).await;
         closed.map(count).map_err(|error| not_revoked(&error))
     }
 }

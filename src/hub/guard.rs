@@ -4,17 +4,18 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use veza_engine::ledger::{Content, InviteKey, MemberRow, RoomRow, not_found};
+use tokio::sync::oneshot;
+use veza_engine::ledger::{Content, InviteKey, MemberRow, RoomRow, Write, not_found};
 use veza_engine::room::unavailable;
 use veza_engine::{Answer, Ask, SessionKey, Ticket};
-use veza_proto::RoomId;
 use veza_proto::gateway::v1::{JoinRequest, PublishRequest};
 use veza_proto::limits::INVITES_LISTED_MAX;
 use veza_proto::v1::{Error, ErrorCode, RoomKind};
+use veza_proto::{RoomId, UserId};
 
 use super::{Caller, Hub};
 use crate::authz::{Authz, Call, Decision, Question};
-use crate::store::{Invites, StoreError};
+use crate::store::{Busy, Invites, StoreError};
 
 /// Who is asked, and what waits for an answer. The asks of a session are bounded, and so is this.
 #[derive(Default)]
@@ -101,16 +102,25 @@ impl Hub {
             tracing::error!(%error, room = room.as_str(), "a room that the platform is to be asked about was not read");
             unavailable()
         };
-        let membership = self.shared.store.membership(room, &caller.user).await.map_err(failed)?;
-        // What is not there is nobody's business, and the ledger says so.
-        let Some((row, member)) = membership else { return Ok(()) };
-        let is_member = member.as_ref().is_some_and(|member| member.joined.is_some());
+        let look = || self.shared.store.membership(room, &caller.user);
+        let mut found = look().await.map_err(failed)?;
+        if found.as_ref().is_none_or(|(_, member)| !is_member(member.as_ref())) {
+            // The room, or the membership, may be what was asked for just before, and on its way to the database.
+            self.outlive_writes(room, &caller.user).await?;
+            found = look().await.map_err(failed)?;
+        }
+        // What is not there is nobody's business. Nobody is told so later either, for it may be there by then.
+        let Some((row, member)) = found else { return Err(not_found()) };
+        let is_member = is_member(member.as_ref());
         let question = match call {
             Call::Join if is_member || matches!(ask, Ask::Join { .. }) => join_question(caller, ask, &row, is_member),
             Call::Publish if is_member => publish_question(caller, ask, Some(row.kind)),
             Call::Join | Call::Publish | Call::Connect => None,
         };
-        let Some(question) = question else { return Ok(()) };
+        let Some(question) = question else {
+            let now_ms = self.shared.clock.now().as_millis();
+            return Err(member.map_or_else(not_found, |outsider| outsider.outside(&row, now_ms).to_error()));
+        };
         let error = match self.shared.guarded.authz.ask(question).await {
             Decision::Allowed { .. } => return Ok(()),
             Decision::Denied { message, retry_after_ms: 0 } => Error::permanent(ErrorCode::PermissionDenied, message),
@@ -123,6 +133,20 @@ impl Hub {
         };
         let known = self.may_know(caller, ask, &row, member.as_ref()).await.map_err(failed)?;
         Err(if known { error } else { not_found() })
+    }
+
+    /// Returns when everything has been written that was asked for before: the writer takes one thing after another, and this
+    /// changes nothing.
+    async fn outlive_writes(&self, room: &RoomId, user: &UserId) -> Result<(), Error> {
+        let (room, user) = (room.clone(), user.clone());
+        let nothing = Write::Mark { room, user, delivered_seq: 0, read_seq: 0 };
+        let (written, waiting) = oneshot::channel();
+        let reply = move |_| {
+            // Whoever asked may be gone.
+            let _told = written.send(());
+        };
+        self.shared.writer.try_submit(nothing, reply).map_err(|Busy| unavailable())?;
+        waiting.await.map_err(|_dropped| unavailable())
     }
 
     /// Whether it is no secret to the asker that there is this room.
@@ -145,6 +169,10 @@ impl Hub {
             InviteKey::Code(known) => code == Some(known.as_str()),
         }))
     }
+}
+
+fn is_member(member: Option<&MemberRow>) -> bool {
+    member.is_some_and(|member| member.joined.is_some())
 }
 
 /// The room of an ask whose place among the others of its session counts.

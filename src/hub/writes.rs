@@ -235,7 +235,7 @@ impl Asked {
         match write {
             Write::CreateRoom { .. } => Asked::Create,
             Write::OpenDirect { .. } => Asked::Direct,
-            Write::UpdateRoom { .. } => Asked::Update,
+            Write::UpdateRoom { .. } | Write::Audit { .. } => Asked::Update,
             Write::Join { room, user, .. }
             | Write::Leave { room, user, .. }
             | Write::SetRole { room, user, .. }

@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use veza_engine::session::{Admit, Admitted, Refusal, Refused};
 use veza_engine::{Ticket, Timestamp};
+use veza_proto::CloseCode;
 use veza_proto::gateway::v1::ConnectRequest;
 
 use super::registry::{Holder, SessionId};
@@ -123,6 +124,7 @@ impl Driver {
             .map_err(|error| Refused { why: Refusal::TooManyConnections, message: error.to_string() })?;
         // A revocation closes the sessions it finds: what it did not find yet looks for it.
         if self.node.auth.is_revoked(&identity, verified_ms, now.as_millis()) {
+            place.leave(CloseCode::Revoked.code());
             return Err(refused(Rejected::Revoked));
         }
         self.place = Some(place);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use veza_engine::SessionKey;
 use veza_proto::{CloseCode, UserId};
 
+use super::attendance::Attendance;
 use crate::auth::Identity;
 use crate::hub::mailbox::{Mailbox, Order};
 use crate::store::records::Subject;
@@ -21,6 +22,8 @@ pub struct Registry {
     per_user_max: usize,
     keys: AtomicU64,
     state: Mutex<State>,
+    /// Noted while the state is held, so that comings and goings are told in their order.
+    attendance: Attendance,
 }
 
 #[derive(Debug, Default)]
@@ -32,8 +35,7 @@ struct State {
 
 #[derive(Debug)]
 struct Entry {
-    id: SessionId,
-    holder: Holder,
+    seat: Seat,
     mailbox: Arc<Mailbox>,
 }
 
@@ -64,16 +66,18 @@ pub struct TooMany {
     pub max: usize,
 }
 
-/// A session's place; dropping it gives the place back.
+/// A session's place; dropping it gives the place back, as after a mistake of ours.
 #[derive(Debug)]
 pub struct Place {
     key: SessionKey,
+    /// How it is left.
+    code: u16,
     registry: Arc<Registry>,
 }
 
 impl Registry {
-    pub fn new(per_user_max: usize) -> Arc<Self> {
-        Arc::new(Self { per_user_max, keys: AtomicU64::new(1), state: Mutex::default() })
+    pub fn new(per_user_max: usize, attendance: Attendance) -> Arc<Self> {
+        Arc::new(Self { per_user_max, keys: AtomicU64::new(1), state: Mutex::default(), attendance })
     }
 
     /// A key no other session of this process has.
@@ -92,30 +96,34 @@ impl Registry {
         holder: Holder,
         mailbox: &Arc<Mailbox>,
     ) -> Result<Place, TooMany> {
-        let mut state = self.lock();
+        let (mut state, mut goes_on) = (self.lock(), false);
         if let Some(old) = state.by_id.get(&id).copied()
-            && let Some(entry) = state.remove(old)
+            && let Some(Entry { seat, mailbox }) = state.remove(old)
         {
-            let reason = "this session goes on over another link".to_owned();
-            entry.mailbox.order(Order::Close { code: CloseCode::Superseded, reason });
+            let (code, reason) = (CloseCode::Superseded, "this session goes on over another link".to_owned());
+            mailbox.order(Order::Close { code, reason });
+            self.attendance.went(&seat, code.code(), false);
+            goes_on = true;
         }
         let user = holder.identity.user.clone();
-        if state.of_user.get(&user).is_some_and(|theirs| theirs.len() >= self.per_user_max) {
+        let others = state.of_user.get(&user).map_or(0, Vec::len);
+        if others >= self.per_user_max {
             return Err(TooMany { max: self.per_user_max });
         }
+        let seat = Seat { id, holder };
+        self.attendance.came(&seat, others == 0 && !goes_on);
         state.of_user.entry(user).or_default().push(key);
         state.by_id.insert(id, key);
-        state.sessions.insert(key, Entry { id, holder, mailbox: Arc::clone(mailbox) });
+        state.sessions.insert(key, Entry { seat, mailbox: Arc::clone(mailbox) });
         drop(state);
-        Ok(Place { key, registry: Arc::clone(self) })
+        Ok(Place { key, code: CloseCode::Internal.code(), registry: Arc::clone(self) })
     }
 
     /// A user's sessions on this node.
     pub fn of_user(&self, user: &UserId) -> Vec<Seat> {
         let state = self.lock();
         let keys = state.of_user.get(user).map(Vec::as_slice).unwrap_or_default();
-        let entries = keys.iter().filter_map(|key| state.sessions.get(key));
-        entries.map(|entry| Seat { id: entry.id, holder: entry.holder.clone() }).collect()
+        keys.iter().filter_map(|key| state.sessions.get(key)).map(|entry| entry.seat.clone()).collect()
     }
 
     pub fn len(&self) -> usize {
@@ -158,7 +166,7 @@ impl Registry {
     pub fn close_revoked(&self, subject: &Subject, ended: impl Fn(&Holder) -> bool) -> usize {
         let state = self.lock();
         let close = |entry: &Entry| {
-            let over = ended(&entry.holder);
+            let over = ended(&entry.seat.holder);
             if over {
                 let reason = "access was revoked".to_owned();
                 entry.mailbox.order(Order::Close { code: CloseCode::Revoked, reason });
@@ -183,13 +191,14 @@ impl Registry {
 impl State {
     fn remove(&mut self, key: SessionKey) -> Option<Entry> {
         let entry = self.sessions.remove(&key)?;
-        if self.by_id.get(&entry.id) == Some(&key) {
-            self.by_id.remove(&entry.id);
+        if self.by_id.get(&entry.seat.id) == Some(&key) {
+            self.by_id.remove(&entry.seat.id);
         }
-        if let Some(theirs) = self.of_user.get_mut(&entry.holder.identity.user) {
+        let user = &entry.seat.holder.identity.user;
+        if let Some(theirs) = self.of_user.get_mut(user) {
             theirs.retain(|other| *other != key);
             if theirs.is_empty() {
-                self.of_user.remove(&entry.holder.identity.user);
+                self.of_user.remove(user);
             }
         }
         Some(entry)
@@ -197,18 +206,28 @@ impl State {
 }
 
 impl Place {
+    /// Gives the place back. `code` is that of the close, 0 for a link that was lost.
+    pub fn leave(mut self, code: u16) {
+        self.code = code;
+    }
+
     /// The session goes on with another token of the same user.
     pub fn renew(&self, identity: Identity, verified_ms: u64) {
         if let Some(entry) = self.registry.lock().sessions.get_mut(&self.key) {
-            entry.holder.identity = identity;
-            entry.holder.verified_ms = verified_ms;
+            let holder = &mut entry.seat.holder;
+            (holder.identity, holder.verified_ms) = (identity, verified_ms);
         }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.registry.lock().remove(self.key);
+        let mut state = self.registry.lock();
+        // Who goes on over another link has left already.
+        if let Some(Entry { seat, .. }) = state.remove(self.key) {
+            let last = !state.of_user.contains_key(&seat.holder.identity.user);
+            self.registry.attendance.went(&seat, self.code, last);
+        }
     }
 }
 
@@ -219,6 +238,7 @@ mod tests {
 
     use veza_proto::DeviceId;
 
+    use crate::clock::Clock;
     use crate::hub::mailbox::Letter;
 
     fn holder(name: &str, device: Option<&str>, token_id: &str) -> Holder {
@@ -231,6 +251,10 @@ mod tests {
             entitlements: Vec::new(),
         };
         Holder { identity, verified_ms: 1_000, since_ms: 1_000, transport: "quic", client: "".into() }
+    }
+
+    fn registry(per_user_max: usize) -> Arc<Registry> {
+        Registry::new(per_user_max, Attendance::new(1, Clock::start()).0)
     }
 
     fn user(name: &str) -> Holder {
@@ -249,7 +273,7 @@ mod tests {
 
     #[test]
     fn the_bound_per_user_at_its_limit_and_one_past() {
-        let registry = Registry::new(2);
+        let registry = registry(2);
         let mailbox = Arc::default();
         let first = registry.enter(SessionKey(1), [1; 16], user("alice"), &mailbox).unwrap();
         let _second = registry.enter(SessionKey(2), [2; 16], user("alice"), &mailbox).unwrap();
@@ -261,7 +285,7 @@ mod tests {
 
     #[test]
     fn the_same_session_on_a_new_link_supersedes_the_old_one_and_counts_once() {
-        let registry = Registry::new(1);
+        let registry = registry(1);
         let (old, new) = (Arc::default(), Arc::default());
         let old_place = registry.enter(SessionKey(1), [1; 16], user("alice"), &old).unwrap();
         let _place = registry.enter(SessionKey(2), [1; 16], user("alice"), &new).unwrap();
@@ -274,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_revocation_closes_whom_it_means_and_nobody_else() {
-        let registry = Registry::new(9);
+        let registry = registry(9);
         let people = [
             holder("alice", Some("phone"), "a1"),
             holder("alice", Some("laptop"), "a2"),
@@ -312,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_session_that_took_another_token_goes_by_that_one() {
-        let registry = Registry::new(9);
+        let registry = registry(9);
         let mailbox = Arc::default();
         let place = registry.enter(SessionKey(1), [1; 16], holder("alice", None, "old"), &mailbox).unwrap();
         let fresh = holder("alice", Some("phone"), "new").identity;

@@ -7,11 +7,16 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use veza_engine::Timestamp;
+use veza_engine::ledger::Actor;
+use veza_proto::UserId;
+use veza_proto::gateway::v1::{Revoked, event, revoked};
 
 use super::registry::Registry;
 use crate::auth::{Auth, RevocationsFull, TOKEN_LIFE_MAX};
 use crate::clock::Clock;
+use crate::events::Events;
 use crate::store::StoreError;
+use crate::store::outbox::Told;
 use crate::store::records::{Records, Revocation, Subject};
 use crate::telemetry::metrics;
 
@@ -34,6 +39,7 @@ struct Inner {
     auth: Auth,
     records: Arc<dyn Records>,
     registry: Arc<Registry>,
+    events: Events,
     clock: Clock,
     /// Everything up to this number is believed here.
     seen: AtomicU64,
@@ -49,31 +55,51 @@ pub enum RevokeError {
 }
 
 impl Revocations {
-    pub fn new(auth: Auth, records: Arc<dyn Records>, registry: Arc<Registry>, clock: Clock) -> Self {
+    pub fn new(auth: Auth, records: Arc<dyn Records>, registry: Arc<Registry>, events: Events, clock: Clock) -> Self {
         let seen = AtomicU64::new(0);
-        Self { inner: Arc::new(Inner { auth, records, registry, clock, seen }) }
+        Self { inner: Arc::new(Inner { auth, records, registry, events, clock, seen }) }
     }
 
-    /// Refuses the token with this `jti` from now on; it ends at `expires`.
+    /// Refuses the token with this `jti` from now on; it ends at `expires`. `user` is whose it is, where that is known, `by`
+    /// who wants it so.
     ///
     /// # Errors
     /// [`RevokeError`], here as below: trying again is safe.
-    pub async fn revoke_token(&self, token_id: String, expires: Timestamp) -> Result<usize, RevokeError> {
+    pub async fn revoke_token(
+        &self,
+        token_id: String,
+        user: Option<UserId>,
+        expires: Timestamp,
+        by: &Actor,
+    ) -> Result<usize, RevokeError> {
         let now = self.inner.clock.now();
-        self.revoke(Subject::Token(token_id), now, expires + SKEW).await
+        self.revoke(Subject::Token(token_id), user, now, expires + SKEW, by).await
     }
 
     /// Refuses tokens that were issued up to `issued`: a user's, or those for one device. How many sessions of this node it
     /// closed.
-    pub async fn revoke_issued(&self, subject: Subject, issued: Timestamp) -> Result<usize, RevokeError> {
-        self.revoke(subject, issued, issued + TOKEN_LIFE_MAX + SKEW).await
+    pub async fn revoke_issued(&self, subject: Subject, issued: Timestamp, by: &Actor) -> Result<usize, RevokeError> {
+        let user = match &subject {
+            Subject::Device(user, _) | Subject::User(user) => Some(user.clone()),
+            Subject::Token(_) => None,
+        };
+        self.revoke(subject, user, issued, issued + TOKEN_LIFE_MAX + SKEW, by).await
     }
 
-    async fn revoke(&self, subject: Subject, revoked: Timestamp, drop_at: Timestamp) -> Result<usize, RevokeError> {
+    async fn revoke(
+        &self,
+        subject: Subject,
+        user: Option<UserId>,
+        revoked: Timestamp,
+        drop_at: Timestamp,
+        by: &Actor,
+    ) -> Result<usize, RevokeError> {
         let now_ms = self.inner.clock.now().as_millis();
         self.inner.auth.has_room_for(&subject, now_ms)?;
         let revocation = Revocation { subject, revoked_ms: revoked.as_millis(), drop_at_ms: drop_at.as_millis() };
-        self.inner.records.revoke(&revocation).await?;
+        let kind = event::Kind::Revoked(Revoked { what: Some(what(&revocation)), actor: by.as_str().to_owned() });
+        self.inner.records.revoke(&revocation, &Told { at_ms: now_ms, room: None, user, kind }).await?;
+        self.inner.events.wake();
         Ok(self.carry_out(&revocation))
     }
 
@@ -129,6 +155,15 @@ impl Revocations {
     }
 }
 
+/// What is told of it.
+fn what(revocation: &Revocation) -> revoked::What {
+    match &revocation.subject {
+        Subject::Token(id) => revoked::What::TokenId(id.clone()),
+        Subject::Device(_, device) => revoked::What::Device(String::from(device)),
+        Subject::User(_) => revoked::What::IssuedBeforeMs(revocation.revoked_ms.saturating_add(1)),
+    }
+}
+
 fn kind(subject: &Subject) -> &'static str {
     match subject {
         Subject::Token(_) => "token",
@@ -144,9 +179,12 @@ mod tests {
     use super::*;
     use crate::auth::{Grant, Rejected};
     use crate::config::{self, Environment, TokenAlgorithm};
+    use crate::events::Retention;
     use crate::hub::mailbox::{Letter, Mailbox, Order};
+    use crate::session::attendance::Attendance;
     use crate::session::registry::{Holder, Place};
     use crate::store::MemoryStore;
+    use crate::tasks::Tasks;
 
     /// A node of its own on a store that others share.
     struct Node {
@@ -166,9 +204,12 @@ mod tests {
             audience: "veza".into(),
         };
         let auth = Auth::load(&config, Environment::Production, std::path::Path::new("/nonexistent")).unwrap();
-        let (registry, clock) = (Registry::new(10), Clock::start());
+        let clock = Clock::start();
+        let registry = Registry::new(10, Attendance::new(1, clock).0);
+        let retention = Retention { hours: 1, rows_max: 1_000 };
+        let events = Events::start(records.clone(), Arc::default(), retention, clock, &Tasks::new());
         let records = Arc::clone(records) as Arc<dyn Records>;
-        let revocations = Revocations::new(auth.clone(), records, Arc::clone(&registry), clock);
+        let revocations = Revocations::new(auth.clone(), records, Arc::clone(&registry), events, clock);
         Node { auth, registry, revocations, clock }
     }
 
@@ -189,6 +230,10 @@ mod tests {
         }
     }
 
+    fn by() -> Actor {
+        Actor::service("backend")
+    }
+
     fn is_closed(mailbox: &Mailbox) -> bool {
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
         let std::task::Poll::Ready(Letter::Order(order)) = mailbox.poll_next(&mut cx) else { return false };
@@ -202,7 +247,7 @@ mod tests {
         let alice = UserId::parse("alice").unwrap();
         let token = one.token(&alice);
         let (here, there) = (one.session(&token), two.session(&token));
-        let closed = one.revocations.revoke_issued(Subject::User(alice.clone()), one.clock.now()).await.unwrap();
+        let closed = one.revocations.revoke_issued(Subject::User(alice.clone()), one.clock.now(), &by()).await.unwrap();
         assert_eq!((closed, is_closed(&here.1), is_closed(&there.1)), (1, true, false));
         two.revocations.catch_up().await.unwrap();
         assert!(is_closed(&there.1));
@@ -221,7 +266,7 @@ mod tests {
         let sessions = [node.session(&first), node.session(&second)];
         let identity = node.auth.verify(&first, node.clock.now().as_millis()).unwrap();
         let expires = Timestamp::from_millis(identity.expires_ms);
-        assert_eq!(node.revocations.revoke_token(identity.token_id.unwrap(), expires).await.unwrap(), 1);
+        assert_eq!(node.revocations.revoke_token(identity.token_id.unwrap(), None, expires, &by()).await.unwrap(), 1);
         assert_eq!(sessions.each_ref().map(|(_, mailbox)| is_closed(mailbox)), [true, false]);
         assert!(node.auth.verify(&second, node.clock.now().as_millis()).is_ok());
     }

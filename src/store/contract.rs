@@ -27,6 +27,7 @@ pub(super) use self::launcher::cluster;
 use super::desk::Desk;
 use super::hooks::Hooks;
 use super::outbox::Outbox;
+use super::records::Records;
 use super::{Anchor, Entry, MemoryStore, PostgresStore, SqliteStore, Store, View};
 use crate::config;
 
@@ -129,6 +130,8 @@ macro_rules! suites {
             hooks::dead_letters_are_delivered_again_oldest_first,
             hooks::dead_letters_at_their_bound_and_one_past,
             hooks::what_is_removed_is_gone,
+            events::streams_and_reviews_are_told_as_they_are_kept,
+            events::a_revocation_is_told_with_itself,
             random::the_same_operations_give_the_same_answers_as_memory,
         ]);)*
     };
@@ -164,8 +167,8 @@ pub(super) fn postgres_at(url: String) -> config::Database {
 }
 
 /// All that a database is.
-pub(super) trait Database: Store + Outbox + Desk + Hooks {}
-impl<T: Store + Outbox + Desk + Hooks> Database for T {}
+pub(super) trait Database: Store + Outbox + Records + Desk + Hooks {}
+impl<T: Store + Outbox + Records + Desk + Hooks> Database for T {}
 
 /// The clock of the stories.
 const NOW: u64 = 1_760_000_000_000;

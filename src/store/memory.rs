@@ -26,7 +26,7 @@ pub struct MemoryStore {
     ledger: Mutex<Ledger>,
     pub(super) remembered: Remembered,
     pub(super) kept: Kept,
-    /// Taken after the ledger.
+    /// Taken after all others.
     outbox: Mutex<Outboxed>,
     pub(super) hooked: Hooked,
 }

@@ -153,6 +153,9 @@ fn again(tried: &mut u32, why: &str) -> bool {
 impl Database for PostgresStore {
     type Row = PgRow;
 
+    /// As a batch does that looks at rooms; [`Database::outlive_commits`] waits for both.
+    const HOLD_LISTENERS: Option<&'static str> = Some("LOCK TABLE rooms IN ROW SHARE MODE");
+
     /// Two nodes that make the same room, or lock each other out, are told so by the database: one of them begins anew and
     /// finds what the other has done.
     async fn commit_batch(&self, batch: &[Write]) -> Result<Vec<Written>, StoreError> {

@@ -11,17 +11,19 @@ use veza_proto::{DeviceId, UserId};
 
 pub(super) use self::memory::Remembered;
 use super::Answered;
+use super::outbox::Told;
 
 /// Devices of one user that are remembered; past it the one that was not seen for longest is forgotten.
 pub const DEVICES_PER_USER_MAX: u32 = 100;
 
 /// The part of a database that is about trust. Every implementation passes the suite in `store/records/contract.rs`.
 pub trait Records: Send + Sync + 'static {
-    /// Keeps a revocation durably. One of the same subject is renewed: it never ends earlier nor covers less than before.
+    /// Keeps a revocation durably, and tells it to who listens to events. One of the same subject is renewed: it never ends
+    /// earlier nor covers less than before.
     ///
     /// # Errors
     /// [`super::StoreError`] when the database does not answer, here as below; trying again is safe.
-    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> Answered<'a, ()>;
+    fn revoke<'a>(&'a self, revocation: &'a Revocation, told: &'a Told) -> Answered<'a, ()>;
 
     /// Revocations behind a number, in the order of their numbers, at most `limit`. Whoever has seen all up to one misses
     /// none by asking for those behind it, whichever node wrote them.

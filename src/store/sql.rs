@@ -24,7 +24,7 @@ pub(super) use self::find::EXPIRE;
 pub(super) use self::find::Find;
 #[cfg(test)]
 pub(super) use self::outbox::ALL as EVERY_LOOK;
-pub(super) use self::outbox::{event, span};
+pub(super) use self::outbox::{event, span, tell};
 #[cfg(test)]
 pub(super) use self::read::ALL as EVERY_READ;
 pub(super) use self::row::{Row, damaged, entry_columns};
@@ -41,6 +41,10 @@ pub(super) const RENEW_EPOCHS: &str = "UPDATE rooms SET epoch = CASE WHEN epoch 
 /// A database that speaks SQL with parameters `$1`, `$2` ….
 pub(super) trait Database: Send + Sync + 'static {
     type Row: Row;
+
+    /// Has whoever begins to listen wait for the end of the transaction that it is in. None where transactions come one
+    /// after another.
+    const HOLD_LISTENERS: Option<&'static str>;
 
     /// One durable transaction around [`apply`].
     fn commit_batch(&self, batch: &[Write]) -> impl Future<Output = Result<Vec<Written>, StoreError>> + Send;

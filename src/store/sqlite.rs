@@ -66,6 +66,8 @@ impl SqliteStore {
 impl Database for SqliteStore {
     type Row = SqliteRow;
 
+    const HOLD_LISTENERS: Option<&'static str> = None;
+
     async fn commit_batch(&self, batch: &[Write]) -> Result<Vec<Written>, StoreError> {
         let batch = batch.to_vec();
         self.writer.run(move |connected| connected.commit(&batch)).await

@@ -234,6 +234,7 @@ fn bytes_of(write: &Write) -> usize {
         Write::Join { entitlements, .. } => entitlements.iter().map(String::len).sum(),
         Write::Moderate { reason, .. } => reason.len(),
         Write::Append { content, .. } => content.len(),
+        Write::Audit { row, .. } => row.reason.len() + row.detail.len(),
         Write::Once { write, .. } => bytes_of(write),
         Write::OpenDirect { .. }
         | Write::Leave { .. }
@@ -293,6 +294,7 @@ fn kind_of(write: &Write) -> &'static str {
         },
         Write::Mark { .. } => "mark",
         Write::Expire { .. } => "expire",
+        Write::Audit { .. } => "audit",
         Write::Once { write, .. } => kind_of(write),
     }
 }

@@ -234,6 +234,10 @@ async fn echo(_admission: Admission, mut link: Box<dyn Link>, tell: mpsc::Sender
                 let error = Error::permanent(ErrorCode::Malformed, error.to_string());
                 send(&mut *link, lane, &Encoded::reply(0, reply::Result::Error(error))).await;
             }
+            Inbound::Media { packet } => {
+                let sent = link.media().send(&[&[0], &packet[..]].concat().into());
+                tell(format!("{sent:?}"));
+            }
             Inbound::BadDatagram { .. } | Inbound::Alive => {}
             Inbound::Ended(_) => return,
         }

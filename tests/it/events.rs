@@ -1,5 +1,7 @@
 //! Events as a backend consumes them: in order, at least once, whoever dies meanwhile.
 
+mod told;
+
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;

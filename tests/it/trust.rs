@@ -3,5 +3,6 @@
 mod callbacks;
 mod calls;
 mod keys;
+mod kick;
 mod platform;
 mod revocation;

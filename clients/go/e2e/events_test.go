@@ -4,12 +4,15 @@ package e2e
 
 import (
 	"fmt"
+	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	gatewayv1 "github.com/veza-platform/veza/clients/go/gen/veza/gateway/v1"
+	vezav1 "github.com/veza-platform/veza/clients/go/gen/veza/v1"
+	"github.com/veza-platform/veza/clients/go/internal/vezatest"
 )
 
 // listener is the stream of a consumer of its own, which was told where it stands.
@@ -21,7 +24,13 @@ type listener struct {
 // listen makes a consumer, and listens until the test ends.
 func (w *world) listen() *listener {
 	w.Helper()
-	stream, err := w.Events.Subscribe(w.ctx, &gatewayv1.SubscribeRequest{Consumer: fresh("shop")})
+	return w.listenTo(nil)
+}
+
+// listenTo does the same of what passes the filter.
+func (w *world) listenTo(filter *gatewayv1.EventFilter) *listener {
+	w.Helper()
+	stream, err := w.Events.Subscribe(w.ctx, &gatewayv1.SubscribeRequest{Consumer: fresh("shop"), Filter: filter})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -159,4 +168,131 @@ var eventCalls = []call{
 		},
 		code: codes.AlreadyExists, reason: "IDEMPOTENCY_KEY_REUSED",
 	},
+}
+
+// about is the next event about somebody: sessions of others may still be ending.
+func about(user string, next func() *gatewayv1.Event) *gatewayv1.Event {
+	for {
+		if event := next(); event.GetUser() == user {
+			return event
+		}
+	}
+}
+
+// happenings make every kind of event happen, in a world of their own, and say what is wrong with what is told of it.
+var happenings = map[gatewayv1.EventKind]func(w *world, next func() *gatewayv1.Event) string{
+	gatewayv1.EventKind_EVENT_KIND_MESSAGE: func(w *world, next func() *gatewayv1.Event) string {
+		seq := w.say(w.room(), "alice", "Hello")
+		event := next()
+		message := event.GetMessage().GetMessage()
+		return expect(event.GetUser() == "alice" && message.GetSeq() == seq && message.GetBody() == "Hello", "%v", event)
+	},
+	gatewayv1.EventKind_EVENT_KIND_ROOM_CREATED: func(w *world, next func() *gatewayv1.Event) string {
+		room := w.room()
+		event := next()
+		return expect(event.GetRoom() == room && event.GetRoomCreated().GetCreator() == "alice", "%v", event)
+	},
+	gatewayv1.EventKind_EVENT_KIND_ROOM_UPDATED: func(w *world, next func() *gatewayv1.Event) string {
+		room := w.room()
+		if _, err := w.Moderation.SetSlowMode(w.ctx, &gatewayv1.SetSlowModeRequest{Room: room, Seconds: 5}); err != nil {
+			return err.Error()
+		}
+		event := next()
+		return expect(event.GetRoom() == room && event.GetRoomUpdated().GetRoom().GetSettings().GetSlowModeSeconds() == 5, "%v", event)
+	},
+	gatewayv1.EventKind_EVENT_KIND_MEMBER_JOINED: func(w *world, next func() *gatewayv1.Event) string {
+		room := w.room("bob")
+		owner, event := next(), next()
+		return expect(owner.GetUser() == "alice" && event.GetRoom() == room && event.GetMemberJoined().GetMember().GetUser() == "bob", "%v, %v", owner, event)
+	},
+	gatewayv1.EventKind_EVENT_KIND_MEMBER_LEFT: func(w *world, next func() *gatewayv1.Event) string {
+		if _, err := w.Moderation.Kick(w.ctx, &gatewayv1.KickRequest{Room: w.room("bob"), User: "bob"}); err != nil {
+			return err.Error()
+		}
+		event := next()
+		return expect(event.GetUser() == "bob" && event.GetMemberLeft().GetSanction() == vezav1.Sanction_SANCTION_KICK, "%v", event)
+	},
+	gatewayv1.EventKind_EVENT_KIND_MEMBER_ROLE_CHANGED: func(w *world, next func() *gatewayv1.Event) string {
+		role := vezav1.Role_ROLE_MODERATOR
+		if _, err := w.Rooms.SetRole(w.ctx, &gatewayv1.SetRoleRequest{Room: w.room("bob"), User: "bob", Role: role, Actor: "alice"}); err != nil {
+			return err.Error()
+		}
+		event := next()
+		return expect(event.GetUser() == "bob" && event.GetMemberRoleChanged().GetRole() == role && event.GetMemberRoleChanged().GetActor() == "alice", "%v", event)
+	},
+	gatewayv1.EventKind_EVENT_KIND_MEMBER_SANCTIONED: func(w *world, next func() *gatewayv1.Event) string {
+		if _, err := w.Moderation.Mute(w.ctx, &gatewayv1.MuteRequest{Room: w.room("bob"), User: "bob", Seconds: 60, Reason: "spam"}); err != nil {
+			return err.Error()
+		}
+		event := next()
+		muted := event.GetMemberSanctioned()
+		return expect(muted.GetSanction() == vezav1.Sanction_SANCTION_MUTE && muted.GetUntilMs() > 0 && muted.GetReason() == "spam", "%v", event)
+	},
+	gatewayv1.EventKind_EVENT_KIND_SESSION_CONNECTED: func(w *world, next func() *gatewayv1.Event) string {
+		user := fresh("user")
+		w.server.Connect(w, w.mint(user, "phone").GetToken())
+		event := about(user, next)
+		connected := event.GetSessionConnected()
+		return expect(event.GetUser() == user && connected.GetDevice() == "phone" && connected.GetTransport() == "websocket" && connected.GetFirst() &&
+			len(connected.GetSession()) == 32 && len(connected.GetNode()) == 16, "%v", event)
+	},
+	gatewayv1.EventKind_EVENT_KIND_SESSION_DISCONNECTED: func(w *world, next func() *gatewayv1.Event) string {
+		user := fresh("user")
+		w.server.Connect(w, w.mint(user, "").GetToken()).Say("bye", map[string]any{})
+		event := about(user, next)
+		gone := event.GetSessionDisconnected()
+		return expect(event.GetUser() == user && gone.GetCode() == 4000 && gone.GetLast() && len(gone.GetSession()) == 32, "%v", event)
+	},
+	gatewayv1.EventKind_EVENT_KIND_REVOKED: func(w *world, next func() *gatewayv1.Event) string {
+		user := fresh("user")
+		if _, err := w.Auth.RevokeDevice(w.ctx, &gatewayv1.RevokeDeviceRequest{User: user, Device: "phone"}); err != nil {
+			return err.Error()
+		}
+		if _, err := w.Auth.RevokeUser(w.ctx, &gatewayv1.RevokeUserRequest{User: user}); err != nil {
+			return err.Error()
+		}
+		device, all := next(), next()
+		return expect(device.GetUser() == user && device.GetRevoked().GetDevice() == "phone" && device.GetRevoked().GetActor() == "service:gateway" &&
+			all.GetUser() == user && all.GetRevoked().GetIssuedBeforeMs() >= device.GetAtMs(), "%v, %v", device, all)
+	},
+	gatewayv1.EventKind_EVENT_KIND_STREAM_CHANGED: func(w *world, next func() *gatewayv1.Event) string {
+		id := w.live()
+		made, started := next(), next()
+		return expect(made.GetRoom() == "stream."+id && made.GetUser() == "alice" && made.GetStreamChanged().GetStream().GetRevision() == 1 &&
+			started.GetStreamChanged().GetStream().GetState() == gatewayv1.StreamState_STREAM_STATE_LIVE, "%v, %v", made, started)
+	},
+	gatewayv1.EventKind_EVENT_KIND_REVIEW_CHANGED: func(w *world, next func() *gatewayv1.Event) string {
+		room := w.room("bob")
+		filed, err := w.Moderation.FileReview(w.ctx, &gatewayv1.FileReviewRequest{
+			Room: room, Seq: w.say(room, "bob", "buy this"), Category: gatewayv1.ReviewCategory_REVIEW_CATEGORY_SPAM,
+		})
+		if err != nil {
+			return err.Error()
+		}
+		event := next()
+		review := event.GetReviewChanged().GetReview()
+		return expect(event.GetRoom() == room && event.GetUser() == "bob" && review.GetId() == filed.GetReview().GetId() && review.GetMessage().GetBody() == "buy this", "%v", event)
+	},
+}
+
+func TestEveryKindOfEventIsTold(t *testing.T) {
+	server := vezatest.Start(t)
+	client := server.Client(t)
+	for number, name := range gatewayv1.EventKind_name {
+		kind := gatewayv1.EventKind(number)
+		if kind == gatewayv1.EventKind_EVENT_KIND_UNSPECIFIED {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			happen := happenings[kind]
+			if happen == nil {
+				t.Fatal("nothing makes it happen")
+			}
+			w := &world{T: t, Client: client, server: server, ctx: t.Context()}
+			l := w.listenTo(&gatewayv1.EventFilter{Kinds: []gatewayv1.EventKind{kind}})
+			if wrong := happen(w, func() *gatewayv1.Event { return w.event(l) }); wrong != "" {
+				t.Error(wrong)
+			}
+		})
+	}
 }

@@ -97,6 +97,9 @@ impl Needs {
                 self.rooms.insert(room.clone());
                 self.entries.insert((room.clone(), *up_to));
             }
+            Write::Audit { room, .. } => {
+                self.rooms.insert(room.clone());
+            }
             Write::Once { key, write, .. } => {
                 self.calls.insert(key.id());
                 self.add(write);

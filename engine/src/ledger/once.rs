@@ -74,7 +74,7 @@ impl Ledger {
     /// What a write made that was done before, as it is by now.
     fn present(&self, write: &Write, made: Option<InviteKey>) -> Result<Written, Refusal> {
         Ok(match write {
-            Write::CreateRoom { room, .. } | Write::UpdateRoom { room, .. } => {
+            Write::CreateRoom { room, .. } | Write::UpdateRoom { room, .. } | Write::Audit { room, .. } => {
                 Written::Room { room: self.found(room)?, notes: Vec::new() }
             }
             Write::OpenDirect { room, .. } => Written::RoomExists(self.found(room)?),

@@ -541,3 +541,29 @@ fn a_batch_asks_for_the_rows_it_reads() {
     assert_eq!(needs.reactions, [(room(), 3, "+".to_owned(), author)].into());
     assert_eq!(needs.invites, [InviteKey::User(room(), user("carol"))].into());
 }
+
+#[test]
+fn what_was_done_about_a_room_is_in_its_audit_log_and_changes_nothing_else() {
+    let mut scene = Scene::with_members();
+    let before = scene.row().clone();
+    let row = AuditRow {
+        at_ms: NOW,
+        actor: user("mod"),
+        action: "decide_review".into(),
+        user: Some(user("bob")),
+        seq: 7,
+        reason: "spam".into(),
+        detail: "warn".into(),
+    };
+    let write = Write::Audit { room: room(), row: row.clone() };
+    assert!(matches!(scene.write(&write), Written::Room { notes, .. } if notes.is_empty()));
+    assert_eq!(*scene.row(), RoomRow { audit: before.audit + 1, ..before.clone() });
+    assert_eq!(scene.ledger.audit.get(&(room(), before.audit + 1)), Some(&row));
+    let key = OnceKey { service: "@reviews".into(), key: "r.2".into(), digest: 0 };
+    let once = Write::Once { key, write: Box::new(write), at_ms: NOW };
+    scene.write(&once);
+    assert!(matches!(scene.write(&once), Written::Repeated(_)));
+    assert_eq!(scene.row().audit, before.audit + 2, "once under a key");
+    let nowhere = Write::Audit { room: RoomId::parse("nowhere").unwrap(), row };
+    assert!(matches!(scene.write(&nowhere), Written::Refused(Refusal::NoSuchRoom)));
+}

@@ -127,7 +127,9 @@ impl Reference {
                 Some(room) => room.apply(write).unwrap_or_else(Expected::Refused),
                 None => Expected::Refused(vec![Why::NotFound]),
             },
-            Write::Once { .. } => unreachable!("no client has idempotency keys"),
+            Write::Audit { .. } | Write::Once { .. } => {
+                unreachable!("clients have neither reviews nor idempotency keys")
+            }
         }
     }
 }

@@ -5,9 +5,11 @@ use veza_engine::ledger::Settings;
 use veza_proto::v1::RoomKind;
 
 use super::*;
+use crate::audio::Audio;
 use crate::authz::Authz;
 use crate::bus::MemoryBus;
 use crate::clock::Clock;
+use crate::events::{Events, Retention};
 use crate::gateway::access::Service;
 use crate::gateway::scope::Scope;
 use crate::hub::{Guards, Hub, UserRate};
@@ -18,9 +20,9 @@ use crate::tasks::Tasks;
 #[test]
 fn a_reason_at_its_limit_and_cut_between_letters() {
     let max = wire::REASON_BYTES_MAX;
-    assert_eq!(reason(&"r".repeat(max)).len(), max);
-    assert_eq!(reason(&"r".repeat(max + 1)).len(), max);
-    assert_eq!(reason(&format!("{}é", "r".repeat(max - 1))).len(), max - 1);
+    assert_eq!(shortened(&"r".repeat(max)).len(), max);
+    assert_eq!(shortened(&"r".repeat(max + 1)).len(), max);
+    assert_eq!(shortened(&format!("{}é", "r".repeat(max - 1))).len(), max - 1);
 }
 
 #[test]
@@ -66,9 +68,12 @@ async fn calls(tasks: &Tasks) -> (ReviewCalls, Arc<MemoryStore>) {
         ..Review::default()
     };
     let row = ReviewRow { review, report: String::new(), pending: None };
-    assert!(store.keep_review(&row, None).await.unwrap());
+    assert!(store.keep_review(&row, None, 1).await.unwrap());
     let desk: Arc<dyn Desk> = store.clone();
-    (ReviewCalls { records: Records { hub, desk } }, store)
+    let retention = Retention { hours: 1, rows_max: 1_000 };
+    let events = Events::start(store.clone(), Arc::default(), retention, Clock::start(), tasks);
+    let audio = Audio::start(hub.clone(), Arc::clone(&desk), events.clone(), 1, Clock::start(), tasks);
+    (ReviewCalls { records: Records { hub, desk, events, audio } }, store)
 }
 
 fn asked(outcome: Outcome) -> Request<DecideRequest> {
@@ -90,13 +95,13 @@ async fn begin(store: &MemoryStore) -> ReviewRow {
         ..Decision::default()
     };
     let begun = ReviewRow { review: next(row.review), pending: Some(decision), ..row };
-    assert!(store.keep_review(&begun, None).await.unwrap());
+    assert!(store.keep_review(&begun, None, 5).await.unwrap());
     begun
 }
 
-async fn mutes(store: &MemoryStore) -> usize {
+async fn audited(store: &MemoryStore, action: &str) -> usize {
     let audit = store.audit(&lounge(), u64::MAX, 10).await.unwrap();
-    audit.iter().filter(|(_, row)| row.action == "mute").count()
+    audit.iter().filter(|(_, row)| row.action == action).count()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,7 +133,11 @@ async fn what_was_carried_out_before_a_crash_is_not_done_twice() {
     let begun = begin(&store).await;
     let decision = begun.pending.clone().unwrap();
     calls.perform(&begun.review, &decision, Deed::Moderate(Sanction::Mute)).await.unwrap();
-    assert_eq!(mutes(&store).await, 1);
+    assert_eq!((audited(&store, "mute").await, audited(&store, "decide_review").await), (1, 0));
+    for _twice in 0..2 {
+        let step = format!("{}.audit", begun.review.revision);
+        calls.audit(&begun.review, &step, id("alice"), "decide_review", "spam", "mute".into()).await.unwrap();
+    }
     calls.decide(asked(Outcome::Mute)).await.unwrap();
-    assert_eq!(mutes(&store).await, 1);
+    assert_eq!((audited(&store, "mute").await, audited(&store, "decide_review").await), (1, 1));
 }

@@ -2,10 +2,14 @@
 
 use veza_engine::ledger::OnceKey;
 use veza_proto::gateway::v1::event::Kind;
-use veza_proto::gateway::v1::{Event, EventFilter, EventKind, SessionConnected};
+use veza_proto::gateway::v1::{
+    Decision, Effects, Event, EventFilter, EventKind, Review, Revoked, SessionConnected, Stream, revoked,
+};
 
 use super::*;
+use crate::store::desk::{ReviewRow, StreamRow};
 use crate::store::outbox::{CONSUMERS_MAX, ConsumerRow, Registration, Removed, Span, Start, Told};
+use crate::store::records::{Revocation, Subject};
 
 fn consumer(name: &str, start: Start) -> Registration {
     Registration { name: name.into(), filter: None, start, holder: 7, at_ms: NOW }
@@ -202,4 +206,58 @@ pub(super) async fn events_of_others_are_appended(store: Arc<dyn Database>) {
     assert_eq!(all.len(), 4);
     assert_eq!((all[2].at_ms, all[2].room.as_str(), all[2].user.as_str()), (NOW + 5, "", "bob"));
     assert_eq!((all[3].room.as_str(), all[3].user.as_str(), all[3].kind.as_ref()), ("lobby", "", Some(&kind)));
+}
+
+pub(super) async fn streams_and_reviews_are_told_as_they_are_kept(store: Arc<dyn Database>) {
+    commit(&store, &[create("lobby")]).await;
+    let stream = |revision, room: &str| {
+        let (id, owner, room) = ("show".to_owned(), "alice".to_owned(), room.to_owned());
+        StreamRow { stream: Stream { id, owner, room, revision, ..Stream::default() }, effects: Effects::default() }
+    };
+    let review = |revision, pending| {
+        let (id, user, reporter) = ("r".to_owned(), "bob".to_owned(), "carol".to_owned());
+        let review = Review { id, user, reporter, room: "lobby".into(), revision, ..Review::default() };
+        ReviewRow { review, report: String::new(), pending }
+    };
+    assert!(store.keep_stream(&stream(1, ""), None, NOW).await.unwrap());
+    register(&store, "shop", Start::Now).await;
+    assert!(!store.keep_stream(&stream(1, ""), None, NOW + 1).await.unwrap(), "there is one of this id");
+    for (revision, room) in [(2, "lobby"), (3, "")] {
+        assert!(store.keep_stream(&stream(revision, room), None, NOW + revision).await.unwrap());
+    }
+    for (revision, pending) in [(1, None), (2, Some(Decision::default())), (3, None)] {
+        assert!(store.keep_review(&review(revision, pending), None, NOW + 3 + revision).await.unwrap());
+    }
+    assert!(!store.keep_review(&review(3, None), None, NOW + 9).await.unwrap(), "somebody was first");
+    let all = events(&store, 0, 100).await;
+    let told: Vec<_> = all
+        .iter()
+        .map(|event| match &event.kind {
+            Some(Kind::StreamChanged(changed)) => ("stream", changed.stream.as_ref().unwrap().revision),
+            Some(Kind::ReviewChanged(changed)) => ("review", changed.review.as_ref().unwrap().revision),
+            Some(_) | None => panic!("{event:?}"),
+        })
+        .collect();
+    assert_eq!(told, [("stream", 2), ("stream", 3), ("review", 1), ("review", 3)]);
+    let about: Vec<_> = all.iter().map(|event| (event.at_ms - NOW, event.room.as_str(), event.user.as_str())).collect();
+    assert_eq!(about, [(2, "lobby", "alice"), (3, "", "alice"), (4, "lobby", "bob"), (6, "lobby", "bob")]);
+}
+
+pub(super) async fn a_revocation_is_told_with_itself(store: Arc<dyn Database>) {
+    let revoked = |at_ms| Revoked { what: Some(revoked::What::IssuedBeforeMs(at_ms)), actor: "service:shop".into() };
+    let revoke = async |at_ms| {
+        let revocation = Revocation { subject: Subject::User(user("bob")), revoked_ms: at_ms - 1, drop_at_ms: at_ms };
+        let told = Told { at_ms, room: None, user: Some(user("bob")), kind: Kind::Revoked(revoked(at_ms)) };
+        store.revoke(&revocation, &told).await.unwrap();
+    };
+    revoke(NOW).await;
+    register(&store, "shop", Start::Earliest).await;
+    for at_ms in [NOW + 1, NOW + 2] {
+        revoke(at_ms).await;
+    }
+    assert_eq!(store.revocations(0, 10).await.unwrap().len(), 1);
+    let all = events(&store, 0, 100).await;
+    assert_eq!(all.iter().map(|event| event.user.as_str()).collect::<Vec<_>>(), ["bob"; 2]);
+    assert_eq!(all[0].kind, Some(Kind::Revoked(revoked(NOW + 1))));
+    assert_eq!(all[1].kind, Some(Kind::Revoked(revoked(NOW + 2))), "whoever revokes again is heard again");
 }

@@ -90,20 +90,20 @@ fn used(key: &str, made: &str, at_ms: u64) -> Used {
 async fn a_stream_is_changed_only_by_who_saw_it_last(desk: Arc<dyn Desk>) {
     assert_eq!(desk.stream("show").await.unwrap(), None);
     let first = stream("show", "ü'\";--%_\\ 数", 0);
-    assert!(desk.keep_stream(&first, None).await.unwrap());
-    assert!(!desk.keep_stream(&stream("show", "bob", 0), None).await.unwrap(), "there is one of this id");
+    assert!(desk.keep_stream(&first, None, 1).await.unwrap());
+    assert!(!desk.keep_stream(&stream("show", "bob", 0), None, 1).await.unwrap(), "there is one of this id");
     assert_eq!(desk.stream("show").await.unwrap(), Some(first.clone()));
     let next = StreamRow {
         stream: Stream { title: "Later".into(), revision: 2, ..first.stream.clone() },
         effects: Effects { gain: Some(Gain { db: 3.0, pan: 0.0 }), ..Effects::default() },
     };
-    assert!(desk.keep_stream(&next, None).await.unwrap());
+    assert!(desk.keep_stream(&next, None, 1).await.unwrap());
     let late = StreamRow { stream: Stream { title: "Late".into(), ..next.stream.clone() }, ..first };
-    assert!(!desk.keep_stream(&late, Some(&used("k", "show", 1))).await.unwrap(), "somebody was first");
+    assert!(!desk.keep_stream(&late, Some(&used("k", "show", 1)), 1).await.unwrap(), "somebody was first");
     assert_eq!(desk.stream("show").await.unwrap(), Some(next));
     assert_eq!(desk.used("gateway", "k").await.unwrap(), None, "what was not kept has used no key");
     let from_nowhere = StreamRow { stream: Stream { revision: 2, ..stream("other", "bob", 0).stream }, ..late };
-    assert!(!desk.keep_stream(&from_nowhere, None).await.unwrap());
+    assert!(!desk.keep_stream(&from_nowhere, None, 1).await.unwrap());
 }
 
 async fn live_streams_are_found_newest_first(desk: Arc<dyn Desk>) {
@@ -121,7 +121,7 @@ async fn live_streams_are_found_newest_first(desk: Arc<dyn Desk>) {
         unlisted(stream("u", "bob", 40)),
     ];
     for row in &rows {
-        assert!(desk.keep_stream(row, None).await.unwrap());
+        assert!(desk.keep_stream(row, None, 1).await.unwrap());
     }
     let find = async |which: Live, limit| {
         let found = desk.live(&which, limit).await.unwrap();
@@ -139,21 +139,21 @@ async fn live_streams_are_found_newest_first(desk: Arc<dyn Desk>) {
 
 async fn a_review_is_filed_once_for_every_report(desk: Arc<dyn Desk>) {
     let first = review("r1", 10, "carol lounge 7");
-    assert!(desk.keep_review(&first, None).await.unwrap());
-    assert!(!desk.keep_review(&review("r2", 11, "carol lounge 7"), None).await.unwrap());
+    assert!(desk.keep_review(&first, None, 1).await.unwrap());
+    assert!(!desk.keep_review(&review("r2", 11, "carol lounge 7"), None, 1).await.unwrap());
     assert_eq!(desk.reported("carol lounge 7").await.unwrap(), Some(first.clone()));
     assert_eq!(desk.reported("").await.unwrap(), None);
     for anonymous in ["r3", "r4"] {
-        assert!(desk.keep_review(&review(anonymous, 12, ""), None).await.unwrap());
+        assert!(desk.keep_review(&review(anonymous, 12, ""), None, 1).await.unwrap());
     }
     let pending = Some(Decision { outcome: Outcome::Ban.into(), statement: "spam".into(), ..Decision::default() });
     let begun = ReviewRow { review: Review { revision: 2, ..first.review }, pending, ..first };
-    assert!(desk.keep_review(&begun, None).await.unwrap() && !desk.keep_review(&begun, None).await.unwrap());
+    assert!(desk.keep_review(&begun, None, 1).await.unwrap() && !desk.keep_review(&begun, None, 1).await.unwrap());
     assert_eq!(desk.review("r1").await.unwrap(), Some(begun.clone()));
     // Once its report is let go, the same may be reported again.
     let done = ReviewRow { review: Review { revision: 3, ..begun.review }, report: String::new(), pending: None };
-    assert!(desk.keep_review(&done, None).await.unwrap());
-    assert!(desk.keep_review(&review("r5", 13, "carol lounge 7"), None).await.unwrap());
+    assert!(desk.keep_review(&done, None, 1).await.unwrap());
+    assert!(desk.keep_review(&review("r5", 13, "carol lounge 7"), None, 1).await.unwrap());
 }
 
 async fn reviews_are_found_oldest_first(desk: Arc<dyn Desk>) {
@@ -163,7 +163,7 @@ async fn reviews_are_found_oldest_first(desk: Arc<dyn Desk>) {
     (elsewhere.review.room, elsewhere.review.user) = ("den".into(), "dave".into());
     elsewhere.review.category = ReviewCategory::Hate.into();
     for row in [review("b", 20, ""), review("a", 20, ""), closed, elsewhere] {
-        assert!(desk.keep_review(&row, None).await.unwrap());
+        assert!(desk.keep_review(&row, None, 1).await.unwrap());
     }
     let find = async |which: Queue, limit| {
         let found = desk.reviews(&which, limit).await.unwrap();
@@ -179,14 +179,14 @@ async fn reviews_are_found_oldest_first(desk: Arc<dyn Desk>) {
 
 async fn a_key_is_remembered_with_what_it_made_and_forgotten(desk: Arc<dyn Desk>) {
     let first = used("k1", "show", 1_000);
-    assert!(desk.keep_stream(&stream("show", "alice", 0), Some(&first)).await.unwrap());
+    assert!(desk.keep_stream(&stream("show", "alice", 0), Some(&first), 1).await.unwrap());
     assert_eq!(desk.used("gateway", "k1").await.unwrap(), Some(first));
     assert_eq!(desk.used("other", "k1").await.unwrap(), None);
     let second = used("k2", "r", 1_000 + KEPT_MS - 1);
-    assert!(desk.keep_review(&review("r", 1, ""), Some(&second)).await.unwrap());
+    assert!(desk.keep_review(&review("r", 1, ""), Some(&second), 1).await.unwrap());
     assert!(desk.used("gateway", "k1").await.unwrap().is_some());
     let third = used("k3", "next", 1_000 + KEPT_MS);
-    assert!(desk.keep_stream(&stream("next", "alice", 0), Some(&third)).await.unwrap());
+    assert!(desk.keep_stream(&stream("next", "alice", 0), Some(&third), 1).await.unwrap());
     assert_eq!(desk.used("gateway", "k1").await.unwrap(), None);
     assert_eq!(desk.used("gateway", "k2").await.unwrap(), Some(second));
 }

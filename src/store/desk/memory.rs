@@ -59,13 +59,14 @@ impl Desk for MemoryStore {
         ready(Ok(self.kept.lock().streams.get(id).cloned())).boxed()
     }
 
-    fn keep_stream<'a>(&'a self, row: &'a StreamRow, used: Option<&'a Used>) -> Answered<'a, bool> {
+    fn keep_stream<'a>(&'a self, row: &'a StreamRow, used: Option<&'a Used>, at_ms: u64) -> Answered<'a, bool> {
         let mut inner = self.kept.lock();
         let kept = inner.streams.get(&row.stream.id).map(|row| row.stream.revision);
         let follows = follows(kept, row.stream.revision);
         if follows {
             inner.streams.insert(row.stream.id.clone(), row.clone());
             inner.remember(used);
+            self.outbox().tell([row.told(at_ms)]);
         }
         ready(Ok(follows)).boxed()
     }
@@ -99,7 +100,7 @@ impl Desk for MemoryStore {
         ready(Ok(found.cloned())).boxed()
     }
 
-    fn keep_review<'a>(&'a self, row: &'a ReviewRow, used: Option<&'a Used>) -> Answered<'a, bool> {
+    fn keep_review<'a>(&'a self, row: &'a ReviewRow, used: Option<&'a Used>, at_ms: u64) -> Answered<'a, bool> {
         let mut inner = self.kept.lock();
         let kept = inner.reviews.get(&row.review.id).map(|row| row.review.revision);
         let twice = |other: &ReviewRow| other.report == row.report && other.review.id != row.review.id;
@@ -108,6 +109,7 @@ impl Desk for MemoryStore {
         if follows {
             inner.reviews.insert(row.review.id.clone(), row.clone());
             inner.remember(used);
+            self.outbox().tell(row.told(at_ms));
         }
         ready(Ok(follows)).boxed()
     }

@@ -5,7 +5,8 @@ use veza_engine::streams;
 use veza_proto::gateway::v1::{Decision, Effects, Review, Stream, StreamState};
 
 use super::{Desk, Live, Queue, ReviewRow, StreamRow, Used};
-use crate::store::sql::{Cell, Database, Row, Statement, counted, damaged, within};
+use crate::store::outbox::Told;
+use crate::store::sql::{Cell, Database, Row, Statement, counted, damaged, tell, within};
 use crate::store::{Answered, StoreError};
 
 const STREAM: &str = "SELECT s.record, s.effects FROM streams AS s WHERE s.id = $1";
@@ -46,7 +47,7 @@ impl<D: Database> Desk for D {
         })
     }
 
-    fn keep_stream<'a>(&'a self, row: &'a StreamRow, used: Option<&'a Used>) -> Answered<'a, bool> {
+    fn keep_stream<'a>(&'a self, row: &'a StreamRow, used: Option<&'a Used>, at_ms: u64) -> Answered<'a, bool> {
         let StreamRow { stream, effects } = row;
         let values = vec![
             stream.id.as_str().into(),
@@ -60,7 +61,8 @@ impl<D: Database> Desk for D {
             effects.encode_to_vec().into(),
         ];
         let sql = if stream.revision == 1 { NEW_STREAM } else { NEXT_STREAM };
-        within(self.timeout(), self.change_if((sql, values), remember(used))).boxed()
+        let then = remember(used).into_iter().chain(tell::<D>(&[row.told(at_ms)])).collect();
+        within(self.timeout(), self.change_if((sql, values), then)).boxed()
     }
 
     fn live<'a>(&'a self, which: &'a Live, limit: u32) -> Answered<'a, Vec<StreamRow>> {
@@ -90,7 +92,7 @@ impl<D: Database> Desk for D {
         })
     }
 
-    fn keep_review<'a>(&'a self, row: &'a ReviewRow, used: Option<&'a Used>) -> Answered<'a, bool> {
+    fn keep_review<'a>(&'a self, row: &'a ReviewRow, used: Option<&'a Used>, at_ms: u64) -> Answered<'a, bool> {
         let ReviewRow { review, report, pending } = row;
         let values = vec![
             review.id.as_str().into(),
@@ -105,7 +107,9 @@ impl<D: Database> Desk for D {
             pending.as_ref().map(Message::encode_to_vec).unwrap_or_default().into(),
         ];
         let sql = if review.revision == 1 { NEW_REVIEW } else { NEXT_REVIEW };
-        within(self.timeout(), self.change_if((sql, values), remember(used))).boxed()
+        let told: Vec<Told> = row.told(at_ms).into_iter().collect();
+        let then = remember(used).into_iter().chain(tell::<D>(&told)).collect();
+        within(self.timeout(), self.change_if((sql, values), then)).boxed()
     }
 
     fn reviews<'a>(&'a self, which: &'a Queue, limit: u32) -> Answered<'a, Vec<ReviewRow>> {

@@ -38,6 +38,14 @@ impl Outboxed {
         }
     }
 
+    /// Keeps what else has happened, in the same way.
+    pub(in crate::store) fn tell(&mut self, events: impl IntoIterator<Item = Told>) {
+        for Told { at_ms, room, user, kind } in events {
+            let user = user.as_ref().map(String::from).unwrap_or_default();
+            self.push(Kept { at_ms, room, user, what: What::Told(Box::new(kind)) });
+        }
+    }
+
     fn push(&mut self, kept: Kept) {
         if !self.consumers.is_empty() {
             self.head += 1;
@@ -80,11 +88,7 @@ fn entry(ledger: &Ledger, room: &RoomId, seq: u64, at_ms: u64) -> event::Kind {
 
 impl Outbox for MemoryStore {
     fn append<'a>(&'a self, events: &'a [Told]) -> Answered<'a, ()> {
-        let mut outbox = self.outbox();
-        for Told { at_ms, room, user, kind } in events.iter().cloned() {
-            let user = user.as_ref().map(String::from).unwrap_or_default();
-            outbox.push(Kept { at_ms, room, user, what: What::Told(Box::new(kind)) });
-        }
+        self.outbox().tell(events.iter().cloned());
         ready(Ok(())).boxed()
     }
 

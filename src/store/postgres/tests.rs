@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
 use veza_proto::RoomId;
-use veza_proto::gateway::v1::event;
+use veza_proto::gateway::v1::{Revoked, event};
 
 use super::*;
 use crate::store::contract::{appended, cluster, create, postgres_at, say, stored_at};
-use crate::store::outbox::{Outbox as _, Registration, Start};
+use crate::store::outbox::{Outbox as _, Registration, Start, Told};
 use crate::store::{Anchor, Entry, Store as _, View};
 
 /// A new database, where PostgreSQL is installed.
@@ -145,6 +145,34 @@ async fn who_registers_waits_for_commits_that_found_nobody() {
     assert!(other.arrange().await.unwrap());
     let events = other.events(row.unwrap().position, 10).await.unwrap();
     assert_eq!(events.len(), 1, "{events:?}");
+}
+
+/// The same for what is no write of a room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_registers_waits_for_changes_that_found_nobody() {
+    let Some((store, database)) = opened().await else { return };
+    let kind = event::Kind::Revoked(Revoked::default());
+    let told = Told { at_ms: 1, room: None, user: None, kind };
+    let mut running = store.writer().await.unwrap();
+    running.simple("BEGIN").await.unwrap();
+    for (sql, values) in sql::tell::<PostgresStore>(std::slice::from_ref(&told)) {
+        connection::values(sql, &values).execute(&mut running.inner).await.unwrap();
+    }
+    let other = PostgresStore::open(&database).await.unwrap();
+    let listener = listener();
+    let mut registering = other.register(&listener);
+    loop {
+        let early = tokio::time::timeout(Duration::from_millis(200), &mut registering).await;
+        assert!(early.is_err(), "it was answered before the change ended that found nobody");
+        if store.consumer("shop").await.unwrap().is_some() {
+            break;
+        }
+    }
+    running.simple("COMMIT").await.unwrap();
+    registering.await.unwrap();
+    other.append(&[told]).await.unwrap();
+    assert!(other.arrange().await.unwrap());
+    assert_eq!(other.events(0, 10).await.unwrap().len(), 1);
 }
 
 /// Two nodes write the same rooms in opposite orders, and make the same ones. Neither locks the other out, nothing is

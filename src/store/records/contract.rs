@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use veza_proto::gateway::v1::{Revoked, event};
+
 use super::*;
 use crate::store::contract::{cluster, postgres_at};
 use crate::store::{MemoryStore, PostgresStore, SqliteStore};
@@ -69,6 +71,11 @@ fn seen(who: &str, by: &str, client: &str, at_ms: u64) -> Sighting {
     Sighting { user: user(who), device: device(by), client: client.into(), at_ms }
 }
 
+async fn revoke(records: &Arc<dyn Records>, revocation: &Revocation) {
+    let told = Told { at_ms: 1, room: None, user: None, kind: event::Kind::Revoked(Revoked::default()) };
+    records.revoke(revocation, &told).await.unwrap();
+}
+
 async fn revocations_are_found_behind_a_number(records: Arc<dyn Records>) {
     assert_eq!(records.revocations(0, 10).await.unwrap(), []);
     let all = [
@@ -77,7 +84,7 @@ async fn revocations_are_found_behind_a_number(records: Arc<dyn Records>) {
         of(Subject::User(user("alice")), 3, 100),
     ];
     for revocation in &all {
-        records.revoke(revocation).await.unwrap();
+        revoke(&records, revocation).await;
     }
     let found = records.revocations(0, 10).await.unwrap();
     assert!(found.is_sorted_by(|a, b| a.0 < b.0), "{found:?}");
@@ -88,10 +95,10 @@ async fn revocations_are_found_behind_a_number(records: Arc<dyn Records>) {
 
 async fn a_revocation_is_renewed_and_never_shortened(records: Arc<dyn Records>) {
     let alice = || Subject::User(user("alice"));
-    records.revoke(&of(alice(), 50, 500)).await.unwrap();
-    records.revoke(&of(Subject::User(user("bob")), 1, 500)).await.unwrap();
+    revoke(&records, &of(alice(), 50, 500)).await;
+    revoke(&records, &of(Subject::User(user("bob")), 1, 500)).await;
     let before = records.revocations(0, 10).await.unwrap().last().unwrap().0;
-    records.revoke(&of(alice(), 40, 600)).await.unwrap();
+    revoke(&records, &of(alice(), 40, 600)).await;
     let renewed = records.revocations(before, 10).await.unwrap();
     assert_eq!(renewed.len(), 1, "who has read up to before finds it again");
     assert_eq!(renewed[0].1, of(alice(), 50, 600));
@@ -100,7 +107,7 @@ async fn a_revocation_is_renewed_and_never_shortened(records: Arc<dyn Records>) 
 
 async fn what_has_ended_is_forgotten_and_no_number_comes_twice(records: Arc<dyn Records>) {
     for (id, ends) in [("t1", 100), ("t2", 300), ("t3", 200)] {
-        records.revoke(&of(Subject::Token(id.into()), 1, ends)).await.unwrap();
+        revoke(&records, &of(Subject::Token(id.into()), 1, ends)).await;
     }
     let last = records.revocations(0, 10).await.unwrap().last().unwrap().0;
     records.forget_revocations(99).await.unwrap();
@@ -110,7 +117,7 @@ async fn what_has_ended_is_forgotten_and_no_number_comes_twice(records: Arc<dyn 
     assert!(left.iter().any(|(_, left)| left.subject == Subject::Token("t2".into())), "{left:?}");
     assert!(left.iter().all(|(_, left)| left.subject != Subject::Token("t1".into())), "{left:?}");
     records.forget_revocations(1_000).await.unwrap();
-    records.revoke(&of(Subject::Token("t4".into()), 1, 2_000)).await.unwrap();
+    revoke(&records, &of(Subject::Token("t4".into()), 1, 2_000)).await;
     let fresh = records.revocations(last, 10).await.unwrap();
     assert_eq!(fresh.len(), 1, "what comes after everything has ended is found behind what was read before");
 }
@@ -155,8 +162,8 @@ async fn devices_of_one_user_at_their_bound_and_one_past(records: Arc<dyn Record
 
 async fn odd_names_come_back_as_they_were(records: Arc<dyn Records>) {
     let odd = "ü'\";--%_\\ 数";
-    records.revoke(&of(Subject::Token(odd.into()), 1, 100)).await.unwrap();
-    records.revoke(&of(Subject::User(user(odd)), 1, 100)).await.unwrap();
+    revoke(&records, &of(Subject::Token(odd.into()), 1, 100)).await;
+    revoke(&records, &of(Subject::User(user(odd)), 1, 100)).await;
     let found: Vec<_> = records.revocations(0, 10).await.unwrap().into_iter().map(|(_, it)| it.subject).collect();
     assert_eq!(found, [Subject::Token(odd.into()), Subject::User(user(odd))]);
     records.see_devices(&[seen(odd, "d", odd, 1)]).await.unwrap();

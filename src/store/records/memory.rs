@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use veza_proto::{DeviceId, UserId};
 
 use super::{DEVICES_PER_USER_MAX, DeviceRow, Records, Revocation, Sighting};
+use crate::store::outbox::Told;
 use crate::store::{Answered, MemoryStore};
 
 /// The records as a sentence.
@@ -28,7 +29,7 @@ impl Remembered {
 }
 
 impl Records for MemoryStore {
-    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> Answered<'a, ()> {
+    fn revoke<'a>(&'a self, revocation: &'a Revocation, told: &'a Told) -> Answered<'a, ()> {
         let mut inner = self.remembered.lock();
         let old = inner.revocations.iter().find(|(_, old)| old.subject == revocation.subject);
         let old = old.map(|(number, _)| *number).and_then(|number| inner.revocations.remove(&number));
@@ -40,6 +41,7 @@ impl Records for MemoryStore {
         inner.last += 1;
         let number = inner.last;
         inner.revocations.insert(number, fresh);
+        self.outbox().tell([told.clone()]);
         ready(Ok(())).boxed()
     }
 

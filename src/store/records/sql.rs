@@ -4,7 +4,8 @@ use futures_util::FutureExt;
 use veza_proto::{DeviceId, UserId};
 
 use super::{DEVICES_PER_USER_MAX, DeviceRow, Records, Revocation, Sighting, Subject};
-use crate::store::sql::{Cell, Database, Row, counted, damaged, within};
+use crate::store::outbox::Told;
+use crate::store::sql::{Cell, Database, Row, counted, damaged, tell, within};
 use crate::store::{Answered, StoreError};
 
 /// The number is the next one, or the database says that another node has taken it meanwhile: so whoever sees a number has
@@ -38,7 +39,7 @@ const DEVICE: i64 = 1;
 const USER: i64 = 2;
 
 impl<D: Database> Records for D {
-    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> Answered<'a, ()> {
+    fn revoke<'a>(&'a self, revocation: &'a Revocation, told: &'a Told) -> Answered<'a, ()> {
         let (kind, account, name) = match &revocation.subject {
             Subject::Token(id) => (TOKEN, "", id.as_str()),
             Subject::Device(user, device) => (DEVICE, user.as_str(), device.as_str()),
@@ -46,7 +47,8 @@ impl<D: Database> Records for D {
         };
         let values =
             vec![kind.into(), account.into(), name.into(), revocation.revoked_ms.into(), revocation.drop_at_ms.into()];
-        within(self.timeout(), self.change(vec![(REVOKE, values)])).boxed()
+        let statements = [(REVOKE, values)].into_iter().chain(tell::<D>(std::slice::from_ref(told))).collect();
+        within(self.timeout(), self.change(statements)).boxed()
     }
 
     fn revocations<'a>(&'a self, after: u64, limit: u32) -> Answered<'a, Vec<(u64, Revocation)>> {

@@ -165,13 +165,14 @@ pub fn names(certificate: &[u8]) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     use super::*;
 
-    fn made(dir: &Path, name: &str) -> TlsFiles {
+    /// A certificate for this name and its key, in this directory.
+    pub(crate) fn made(dir: &Path, name: &str) -> TlsFiles {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new(vec![name.to_owned(), "spiffe.example".to_owned()]).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, "common");

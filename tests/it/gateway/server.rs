@@ -113,15 +113,33 @@ async fn padded(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn headers_at_a_usual_size_and_past_the_largest() {
+async fn headers_at_their_limit_and_one_past() {
     let (stage, backend) = stage().await;
     let get = GetRoomRequest { room: "lobby".into(), ..Default::default() }.encode_to_vec();
     let call = async |padding| {
         let path = "/veza.gateway.v1.Rooms/GetRoom";
         padded(&backend, stage.process.gateway, path, "10S", &get, padding).await
     };
-    assert_eq!(call(15 * 1024).await, Ok((Code::Ok as u32, String::new())));
-    assert_eq!(call(17 * 1024).await, Err(431));
+    // Each header counts as its name, its value and 32 (RFC 9113, section 6.5.2).
+    let (port, path) = (stage.process.gateway.to_string(), "/veza.gateway.v1.Rooms/GetRoom");
+    let length = (get.len() + 5).to_string();
+    let bearer = backend.bearer.0.as_ref().unwrap().len();
+    let others = [
+        (":method", 4),
+        (":scheme", 4),
+        (":authority", "127.0.0.1:".len() + port.len()),
+        (":path", path.len()),
+        ("content-type", "application/grpc".len()),
+        ("te", "trailers".len()),
+        ("grpc-timeout", 3),
+        ("authorization", bearer),
+        ("content-length", length.len()),
+        ("x-padding", 0),
+    ];
+    let others: usize = others.iter().map(|(name, value)| name.len() + value + 32).sum();
+    let largest = 16 * 1024 - 1 - others;
+    assert_eq!(call(largest).await, Ok((Code::Ok as u32, String::new())));
+    assert_eq!(call(largest + 1).await, Err(431));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

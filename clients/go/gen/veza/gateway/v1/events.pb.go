@@ -761,7 +761,7 @@ type SessionConnected struct {
 	Device  string                 `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
 	// webtransport, quic or websocket.
 	Transport string `protobuf:"bytes,3,opt,name=transport,proto3" json:"transport,omitempty"`
-	// Which node.
+	// Which node: 16 hexadecimal digits, others with every start.
 	Node string `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
 	// The user had no other session on this node.
 	First         bool `protobuf:"varint,5,opt,name=first,proto3" json:"first,omitempty"`
@@ -838,7 +838,7 @@ type SessionDisconnected struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Session string                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
 	Device  string                 `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
-	// The number of docs/PROTOCOL.md's table of close codes.
+	// The number of docs/PROTOCOL.md's table of close codes; 0 when the link was lost without a word.
 	Code uint32 `protobuf:"varint,3,opt,name=code,proto3" json:"code,omitempty"`
 	Node string `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
 	// The user has no other session on this node.
@@ -920,7 +920,7 @@ type Revoked struct {
 	//	*Revoked_Device
 	//	*Revoked_IssuedBeforeMs
 	What isRevoked_What `protobuf_oneof:"what"`
-	// Which service.
+	// Which service: `service:<name>`.
 	Actor         string `protobuf:"bytes,4,opt,name=actor,proto3" json:"actor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1023,7 +1023,7 @@ func (*Revoked_IssuedBeforeMs) isRevoked_What() {}
 
 type StreamChanged struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As it is after the change.
+	// As it is after the change; of the room and about the owner.
 	Stream        *Stream `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1068,7 +1068,7 @@ func (x *StreamChanged) GetStream() *Stream {
 
 type ReviewChanged struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As it is after the change.
+	// As it is after the change, whole; of the room and about the user whom the review is about.
 	Review        *Review `protobuf:"bytes,1,opt,name=review,proto3" json:"review,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -35,7 +35,8 @@ const (
 //
 // Scope `events`.
 //
-// An event is written in the same transaction as what it tells of. It is delivered at least once to every consumer
+// An event is written in the same transaction as what it tells of; only those of sessions follow a moment later and may be
+// lost with a server that dies. It is delivered at least once to every consumer
 // that wants it, and the events of a room in the order in which they happened. Positions rise and may have holes.
 // Events are kept for as long as the configuration of the server says, and written only while there is a consumer:
 // whoever registers misses nothing that is committed after the answer. docs/EVENTS.md tells the whole story.
@@ -127,7 +128,8 @@ func (c *eventsClient) DeleteConsumer(ctx context.Context, in *DeleteConsumerReq
 //
 // Scope `events`.
 //
-// An event is written in the same transaction as what it tells of. It is delivered at least once to every consumer
+// An event is written in the same transaction as what it tells of; only those of sessions follow a moment later and may be
+// lost with a server that dies. It is delivered at least once to every consumer
 // that wants it, and the events of a room in the order in which they happened. Positions rise and may have holes.
 // Events are kept for as long as the configuration of the server says, and written only while there is a consumer:
 // whoever registers misses nothing that is committed after the answer. docs/EVENTS.md tells the whole story.

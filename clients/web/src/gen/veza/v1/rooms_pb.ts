@@ -1202,7 +1202,7 @@ export type AuditEntry = Message<"veza.v1.AuditEntry"> & {
 
   /**
    * delete, pin, unpin, update_room, set_role, mute, unmute, kick, ban, unban, invite, revoke_invite; by a service also
-   * add_member, remove_member
+   * add_member, remove_member; of the platform's reviews file_review, decide_review, appeal_review
    *
    * @generated from field: string action = 4;
    */
