@@ -820,6 +820,7 @@ export const AudioStateSchema: GenEnum<AudioState> = /*@__PURE__*/
 export enum QualityPin {
   /**
    * The server follows the listener's network.
+   * buf:lint:ignore ENUM_ZERO_VALUE_SUFFIX
    *
    * @generated from enum value: QUALITY_PIN_AUTO = 0;
    */

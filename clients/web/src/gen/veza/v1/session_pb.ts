@@ -1207,7 +1207,7 @@ export enum ErrorCode {
   BANNED = 18,
 
   /**
-   * The message was deleted: nothing can be done to it any more.
+   * The message was deleted, or the stream is over: nothing can be done to it any more.
    *
    * @generated from enum value: ERROR_CODE_GONE = 19;
    */
