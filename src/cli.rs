@@ -382,10 +382,10 @@ mod tests {
         assert!(!file.exists());
         let said = veza(&["migrate", "--check"], &data);
         assert_eq!((said.code, said.out.as_str()), (EXIT_FAILED, ""));
-        assert!(said.err.contains("no schema yet, to be brought to 7"), "{}", said.err);
-        assert!(veza(&["migrate"], &data).out.contains("no schema yet, brought to 7"));
+        assert!(said.err.contains("no schema yet, to be brought to 8"), "{}", said.err);
+        assert!(veza(&["migrate"], &data).out.contains("no schema yet, brought to 8"));
         for arguments in [&["migrate"][..], &["migrate", "--check"]] {
-            assert_eq!(veza(arguments, &data).out, "schema version 7, up to date\n");
+            assert_eq!(veza(arguments, &data).out, "schema version 8, up to date\n");
         }
 
         let room = RoomId::parse("lobby").unwrap();

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::{self, Secret};
@@ -49,8 +49,8 @@ struct Shared {
     events: Events,
     rules: config::Webhooks,
     clock: Clock,
-    /// Somebody has changed a webhook through this node.
-    changed: Notify,
+    /// Counts what was changed about webhooks through this node; told before it is answered.
+    changes: watch::Sender<u64>,
 }
 
 /// A webhook, and how things are with it.
@@ -58,7 +58,6 @@ struct Shared {
 pub struct Webhook {
     pub row: WebhookRow,
     pub head: u64,
-    pub dead_letters: u32,
 }
 
 /// A webhook that somebody asks for.
@@ -73,7 +72,7 @@ impl Webhooks {
     /// Begins to deliver for the webhooks that no other node delivers for.
     pub fn start(opened: &Opened, events: Events, rules: config::Webhooks, clock: Clock, tasks: &Tasks) -> Self {
         let (hooks, outbox) = (Arc::clone(&opened.hooks), Arc::clone(&opened.outbox));
-        let shared = Arc::new(Shared { hooks, outbox, events, rules, clock, changed: Notify::new() });
+        let shared = Arc::new(Shared { hooks, outbox, events, rules, clock, changes: watch::Sender::new(0) });
         tasks.spawn("webhooks", Keeper::new(Arc::clone(&shared), tasks.clone()).run(tasks.token()));
         Self { shared }
     }
@@ -107,7 +106,7 @@ impl Webhooks {
         if !self.shared.hooks.add_webhook(&fresh, used(&fresh.id).as_ref()).await? {
             return Ok(None);
         }
-        self.shared.changed.notify_one();
+        self.shared.changes.send_modify(|count| *count += 1);
         Ok(self.find(&fresh.id).await?.map(|webhook| (webhook, fresh.secret)))
     }
 
@@ -128,14 +127,13 @@ impl Webhooks {
     }
 
     async fn whole(&self, row: WebhookRow) -> Result<Webhook, StoreError> {
-        let dead_letters = self.shared.hooks.dead_letter_count(&row.id).await?;
-        Ok(Webhook { row, head: self.span().await?.head, dead_letters })
+        Ok(Webhook { row, head: self.span().await?.head })
     }
 
     /// Changes a webhook; `false` when somebody has changed it since it was seen, here as below.
     pub async fn change(&self, seen: &WebhookRow, change: &Change, used: Option<&Used>) -> Result<bool, StoreError> {
         let changed = self.shared.hooks.change_webhook(&seen.id, seen.revision, change, used).await?;
-        self.shared.changed.notify_one();
+        self.shared.changes.send_modify(|count| *count += 1);
         Ok(changed)
     }
 
@@ -148,7 +146,7 @@ impl Webhooks {
     /// `false` when there is no such webhook.
     pub async fn remove(&self, id: &str, used: Option<&Used>) -> Result<bool, StoreError> {
         let removed = self.shared.hooks.remove_webhook(id, used).await?;
-        self.shared.changed.notify_one();
+        self.shared.changes.send_modify(|count| *count += 1);
         Ok(removed)
     }
 
@@ -165,7 +163,7 @@ impl Webhooks {
         used: Option<&Used>,
     ) -> Result<bool, StoreError> {
         let requeued = self.shared.hooks.requeue(&seen.id, seen.revision, number, self.now_ms(), used).await?;
-        self.shared.changed.notify_one();
+        self.shared.changes.send_modify(|count| *count += 1);
         Ok(requeued)
     }
 

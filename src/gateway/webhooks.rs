@@ -195,7 +195,7 @@ impl WebhookCalls {
     /// How many will be delivered again.
     async fn replayed(&self, seen: &webhooks::Webhook, what: replay_request::What) -> Result<u64, Status> {
         match what {
-            replay_request::What::DeadLetters(_) => Ok(seen.dead_letters.into()),
+            replay_request::What::DeadLetters(_) => Ok(seen.row.dead_letters.into()),
             replay_request::What::Number(number) => {
                 let before = number.saturating_sub(1);
                 let found = self.webhooks.dead_letters(&seen.row.id, before, 1).await.map_err(failed)?;
@@ -227,7 +227,7 @@ fn filter(before: &str, filter: Option<&EventFilter>) -> Result<Filter, Status> 
 }
 
 fn wire(webhook: &webhooks::Webhook) -> Webhook {
-    let webhooks::Webhook { row, head, dead_letters } = webhook;
+    let webhooks::Webhook { row, head } = webhook;
     Webhook {
         id: row.id.clone(),
         url: row.url.clone(),
@@ -236,7 +236,7 @@ fn wire(webhook: &webhooks::Webhook) -> Webhook {
         created_ms: row.created_ms,
         position: row.position,
         head: *head,
-        dead_letters: *dead_letters,
+        dead_letters: row.dead_letters,
         last_outcome: row.course.last_outcome.clone(),
         last_attempt_ms: row.course.last_attempt_ms,
         failures: row.course.failures,

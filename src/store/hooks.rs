@@ -55,8 +55,6 @@ pub trait Hooks: Send + Sync + 'static {
     /// Dead letters behind a number, in the order of their numbers, at most `limit`: messages as they are now.
     fn dead_letters<'a>(&'a self, id: &'a str, after: u64, limit: u32) -> Answered<'a, Vec<DeadLetter>>;
 
-    fn dead_letter_count<'a>(&'a self, id: &'a str) -> Answered<'a, u32>;
-
     /// Has dead letters delivered again: one by its number, or all.
     fn requeue<'a>(
         &'a self,
@@ -110,6 +108,7 @@ pub struct WebhookRow {
     pub rewound: u64,
     /// Delivered, put aside or left out by the filter up to here.
     pub position: u64,
+    pub dead_letters: u32,
     pub course: Course,
     pub lease: Lease,
 }

@@ -142,6 +142,7 @@ mod tests {
         ] {
             let address = parse(good, false).unwrap_or_else(|why| panic!("{good}: {why}"));
             assert_eq!((address.target(), address.authority()), (target, authority));
+            assert!(format!("{address:?}").contains("in_public: true"), "where its name leads is judged too");
         }
         for bad in [
             "",

@@ -51,12 +51,13 @@ impl Keeper {
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut changes = self.shared.changes.subscribe();
         while !stop.is_cancelled() {
+            changes.borrow_and_update();
             if let Err(error) = self.look().await {
                 tracing::warn!(%error, "webhooks were not looked at; it is tried again");
             }
-            let shared = Arc::clone(&self.shared);
-            let changed = tokio::time::timeout(LOOK_EVERY, shared.changed.notified());
+            let changed = tokio::time::timeout(LOOK_EVERY, changes.changed());
             let _stopped_changed_or_time = stop.run_until_cancelled(changed).await;
         }
         // They hear of the stop themselves, and finish what they are at.
@@ -183,6 +184,7 @@ mod tests {
             revision: 1,
             rewound: 0,
             position: 0,
+            dead_letters: 0,
             course: Course::default(),
             lease: Lease { holder, beat },
         }

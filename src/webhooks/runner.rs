@@ -43,6 +43,8 @@ pub(super) struct Runner {
     renewed: watch::Receiver<Instant>,
     /// The revision there is; `None` when this is not ours any more.
     told: watch::Receiver<Option<u64>>,
+    /// What was changed through this node, which is known here before whoever changed it is answered.
+    changes: watch::Receiver<u64>,
     pulse: watch::Receiver<u64>,
     stop: CancellationToken,
     label: &'static str,
@@ -96,6 +98,7 @@ impl Runner {
     ) -> Self {
         let now = Instant::now();
         Self {
+            changes: shared.changes.subscribe(),
             pulse: shared.events.pulse(),
             label: LABELS.label(&row.id),
             fence: row.revision,
@@ -135,8 +138,8 @@ impl Runner {
 
     async fn turn(&mut self) -> Turn {
         match self.told.has_changed() {
-            Ok(false) => {}
-            Ok(true) => return self.reload().await,
+            Ok(false) if !self.is_outdated() => {}
+            Ok(_) => return self.reload().await,
             Err(_nobody_keeps_it) => return END,
         }
         if self.stop.is_cancelled() {
@@ -146,6 +149,10 @@ impl Runner {
             let now_ms = self.shared.now_ms();
             let letter = self.letter_due(now_ms).await?;
             let head = if self.row.course.due_ms <= now_ms { self.head().await? } else { Head::Nothing };
+            // What happened after a change is delivered as that says, or not at all.
+            if self.is_outdated() {
+                return GO_ON;
+            }
             match (head, letter) {
                 (Head::Missed(expired), _) => return self.miss(expired).await,
                 (Head::Event(event), letter) if letter.is_none() || !self.is_letters_turn => {
@@ -172,8 +179,13 @@ impl Runner {
         self.renewed.borrow().elapsed() < BEGIN_WITHIN
     }
 
+    fn is_outdated(&self) -> bool {
+        self.changes.has_changed().unwrap_or(false)
+    }
+
     /// Takes over what somebody has said about the webhook.
     async fn reload(&mut self) -> Turn {
+        self.changes.borrow_and_update();
         let told = *self.told.borrow_and_update();
         let found = self.shared.hooks.webhook(&self.row.id).await.inspect_err(|_| self.told.mark_changed())?;
         let Some(mut row) = found.filter(|row| told.is_some() && row.lease.holder == self.holder) else { return END };
@@ -313,7 +325,8 @@ impl Runner {
             due_ms: 0,
         };
         (course.tries, course.first_try_ms, course.due_ms) = (0, 0, 0);
-        let is_full = self.shared.hooks.dead_letter_count(&self.row.id).await? >= DEAD_LETTERS_MAX;
+        let found = self.shared.hooks.webhook(&self.row.id).await?;
+        let is_full = found.is_some_and(|row| row.dead_letters >= DEAD_LETTERS_MAX);
         let letter = Letter::Aside { letter, letters_max: DEAD_LETTERS_MAX };
         let turn = self.settle(position, course, letter, false).await?;
         if self.row.position >= position {
@@ -390,14 +403,7 @@ impl Runner {
                     signatures: signatures(secrets(&self.row, at_ms), id, at_ms / 1_000, &body),
                     body: Bytes::from(body),
                 };
-                let leaving = async {
-                    self.stop.cancelled().await;
-                    sleep(FINISH_WITHIN).await;
-                };
-                tokio::select! {
-                    outcome = self.line.post(address, &delivery) => outcome,
-                    () = leaving => return None,
-                }
+                before_leaving(&self.stop, FINISH_WITHIN, self.line.post(address, &delivery)).await?
             }
         };
         declared::webhooks_attempts_total(self.label, outcome.label()).increment(1);
@@ -455,9 +461,23 @@ impl Runner {
         tokio::select! {
             () = self.stop.cancelled() => {}
             told = self.told.changed() => if told.is_ok() { self.told.mark_changed() },
+            changed = self.changes.changed() => if changed.is_ok() { self.changes.mark_changed() },
             _ = self.pulse.changed(), if listens => {}
             () = sleep(wait) => {}
         }
+    }
+}
+
+/// Waits for the end of something; after a stop only so long.
+async fn before_leaving<T>(stop: &CancellationToken, within: Duration, what: impl Future<Output = T>) -> Option<T> {
+    let leaving = async {
+        stop.cancelled().await;
+        sleep(within).await;
+    };
+    tokio::select! {
+        biased;
+        done = what => Some(done),
+        () = leaving => None,
     }
 }
 
@@ -465,4 +485,24 @@ impl Runner {
 fn secrets(row: &WebhookRow, now_ms: u64) -> impl Iterator<Item = &Secret> {
     let former = row.former.as_ref().filter(|former| now_ms < former.until_ms);
     std::iter::once(&row.secret).chain(former.map(|former| &former.secret))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stop_lets_finish_what_is_under_way_and_waits_for_nothing_that_is_not() {
+        let stop = CancellationToken::new();
+        let long = Duration::from_secs(3_600);
+        assert_eq!(before_leaving(&stop, Duration::ZERO, async { 1 }).await, Some(1));
+        let finishes = async {
+            stop.cancelled().await;
+            tokio::task::yield_now().await;
+            2
+        };
+        let (finished, ()) = tokio::join!(before_leaving(&stop, long, finishes), async { stop.cancel() });
+        assert_eq!(finished, Some(2));
+        assert_eq!(before_leaving(&stop, Duration::ZERO, std::future::pending::<u8>()).await, None);
+    }
 }

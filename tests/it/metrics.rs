@@ -16,14 +16,21 @@ use crate::carrier::{Carrier, SOON, Stage, ask};
 use crate::raw::upgrade;
 use crate::server::{Process, Start, get};
 
-/// What this traffic cannot move: it needs a slow reader, a bad network, another certificate, a collector, a consumer of events, or what
-/// [`moderation_and_retention_are_counted`] tells.
+/// What this traffic cannot move: it needs a slow reader, a bad network, another certificate, a collector, a consumer of
+/// events or a webhook, or what [`moderation_and_retention_are_counted`] tells.
 const LEFT_ALONE: &[&str] = &[
     "veza_events_delivered_total",
     "veza_events_lag",
     "veza_events_lag_seconds",
     "veza_events_kept",
     "veza_events_streams",
+    "veza_webhooks_attempts_total",
+    "veza_webhooks_attempt_seconds",
+    "veza_webhooks_dead_letters_total",
+    "veza_webhooks_dead_letters_dropped_total",
+    "veza_webhooks_missed_total",
+    "veza_webhooks_lag",
+    "veza_webhooks_lag_seconds",
     "veza_user_rate_refused_total",
     "veza_evicted_total",
     "veza_expired_total",

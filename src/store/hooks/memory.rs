@@ -98,6 +98,7 @@ impl Hooks for MemoryStore {
             revision: 1,
             rewound: 0,
             position: 0,
+            dead_letters: 0,
             course: Course::default(),
             lease: Lease::default(),
         };
@@ -164,11 +165,6 @@ impl Hooks for MemoryStore {
             behind.take(limit as usize).map(|(_, letter)| letter.clone()).collect()
         };
         ready(Ok(letters.iter().map(|letter| self.fresh(letter)).collect())).boxed()
-    }
-
-    fn dead_letter_count<'a>(&'a self, id: &'a str) -> Answered<'a, u32> {
-        let count = self.hooked.lock().letters.range(of(id)).count();
-        ready(Ok(u32::try_from(count).unwrap_or(u32::MAX))).boxed()
     }
 
     fn requeue<'a>(
@@ -243,14 +239,15 @@ impl Hooks for MemoryStore {
                 }
             }
             Letter::Delivered(number) => {
-                letters.remove(&(webhook, number));
+                letters.remove(&(webhook.clone(), number));
             }
             Letter::Failed(letter) => {
-                if let Some(kept) = letters.get_mut(&(webhook, letter.number)) {
+                if let Some(kept) = letters.get_mut(&(webhook.clone(), letter.number)) {
                     *kept = letter;
                 }
             }
         }
+        kept.row.dead_letters = u32::try_from(letters.range(of(&webhook)).count()).unwrap_or(u32::MAX);
         ready(Ok(true)).boxed()
     }
 }

@@ -14,9 +14,9 @@ use veza_engine::ledger::KEPT_MS;
 
 /// A key that is used lets nothing be made.
 const ADD: &str = "INSERT INTO webhooks (id, url, paused, created_ms, secret, old_secret, old_until_ms, revision, rewound, \
-    holder, beat, letters, last_outcome, last_attempt_ms, failures, tries, first_try_ms, due_ms) \
+    holder, beat, letters, dead_letters, last_outcome, last_attempt_ms, failures, tries, first_try_ms, due_ms) \
     SELECT CAST($1 AS text), CAST($2 AS text), CAST($3 AS bigint), CAST($4 AS bigint), CAST($5 AS text), '', 0, 1, 0, \
-    0, 0, 0, '', 0, 0, 0, 0, 0 FROM outbox_state AS s WHERE s.one = 1 \
+    0, 0, 0, 0, '', 0, 0, 0, 0, 0 FROM outbox_state AS s WHERE s.one = 1 \
     AND (SELECT count(*) FROM webhooks AS w WHERE w.id > '') < $6 \
     AND NOT EXISTS (SELECT 1 FROM record_calls AS k WHERE k.service = $7 AND k.name = $8 AND k.at_ms > $9)";
 const LISTEN: &str = "INSERT INTO consumers (name, filter, position, holder, created_ms, acknowledged_ms) \
@@ -26,7 +26,7 @@ macro_rules! webhooks {
     ($which:literal) => {
         concat!(
             "SELECT w.id, w.url, c.filter, w.paused, w.created_ms, w.secret, w.old_secret, w.old_until_ms, w.revision, \
-             w.rewound, w.holder, w.beat, c.position, w.last_outcome, w.last_attempt_ms, w.failures, w.tries, \
+             w.rewound, w.holder, w.beat, c.position, w.dead_letters, w.last_outcome, w.last_attempt_ms, w.failures, w.tries, \
              w.first_try_ms, w.due_ms FROM webhooks AS w JOIN consumers AS c ON c.name = 'webhook:' || w.id WHERE ",
             $which
         )
@@ -72,6 +72,8 @@ const ASIDE: &str = "INSERT INTO dead_letters (webhook, number, delivery, positi
 const TRIM: &str = "DELETE FROM dead_letters WHERE webhook = $1 AND number <= (SELECT d.number FROM dead_letters AS d \
     WHERE d.webhook = $1 ORDER BY d.number DESC LIMIT 1 OFFSET $2)";
 const LETTER_DELIVERED: &str = "DELETE FROM dead_letters WHERE webhook = $1 AND number = $2";
+const COUNT_LETTERS: &str = "UPDATE webhooks SET dead_letters = \
+    (SELECT count(*) FROM dead_letters AS d WHERE d.webhook = $1) WHERE id = $1";
 const LETTER_FAILED: &str = "UPDATE dead_letters SET attempts = $3, last_attempt_ms = $4, outcome = $5, requeued_ms = $6, \
     tries = $7, due_ms = $8 WHERE webhook = $1 AND number = $2";
 
@@ -90,11 +92,10 @@ macro_rules! letters {
 }
 const LETTERS: &str = letters!("d.webhook = $1 AND d.number > $2 ORDER BY d.number LIMIT $3");
 const NEXT_LETTER: &str = letters!("d.webhook = $1 AND d.requeued_ms > 0 ORDER BY d.number LIMIT 1");
-const LETTER_COUNT: &str = "SELECT count(*) AS letters FROM dead_letters AS d WHERE d.webhook = $1";
 
 /// Every read, for the test of their plans.
 #[cfg(test)]
-pub(in crate::store) const ALL: [&str; 5] = [WEBHOOK, WEBHOOKS, LETTERS, NEXT_LETTER, LETTER_COUNT];
+pub(in crate::store) const ALL: [&str; 4] = [WEBHOOK, WEBHOOKS, LETTERS, NEXT_LETTER];
 
 impl<D: Database> Hooks for D {
     fn add_webhook<'a>(&'a self, fresh: &'a Fresh, used: Option<&'a Used>) -> Answered<'a, bool> {
@@ -179,13 +180,6 @@ impl<D: Database> Hooks for D {
         })
     }
 
-    fn dead_letter_count<'a>(&'a self, id: &'a str) -> Answered<'a, u32> {
-        counted("dead_letter_count", self.timeout(), async move {
-            let found = self.fetch(LETTER_COUNT, &[id.into()]).await?;
-            found.first().map_or(Ok(0), |row| row.small("letters"))
-        })
-    }
-
     fn requeue<'a>(
         &'a self,
         id: &'a str,
@@ -240,13 +234,16 @@ impl<D: Database> Hooks for D {
         ];
         let moved = vec![consumer_name(webhook).into(), (*position).into(), (*at_ms).into()];
         let mut then: Vec<Statement<'a>> = vec![(MOVE, moved)];
+        let count = || (COUNT_LETTERS, vec![webhook.as_str().into()]);
         match letter {
             Letter::None => {}
             Letter::Aside { letter, letters_max } => {
-                then.push((ASIDE, aside(webhook, letter)));
-                then.push((TRIM, vec![webhook.as_str().into(), (*letters_max).into()]));
+                let trim = (TRIM, vec![webhook.as_str().into(), (*letters_max).into()]);
+                then.extend([(ASIDE, aside(webhook, letter)), trim, count()]);
             }
-            Letter::Delivered(number) => then.push((LETTER_DELIVERED, vec![webhook.as_str().into(), (*number).into()])),
+            Letter::Delivered(number) => {
+                then.extend([(LETTER_DELIVERED, vec![webhook.as_str().into(), (*number).into()]), count()]);
+            }
             Letter::Failed(letter) => then.push((LETTER_FAILED, failed(webhook, letter))),
         }
         within(self.timeout(), self.change_if((SETTLE, values), then)).boxed()
@@ -310,6 +307,7 @@ fn webhook(row: &impl Row) -> Result<WebhookRow, StoreError> {
         revision: row.natural("revision")?,
         rewound: row.natural("rewound")?,
         position: row.natural("position")?,
+        dead_letters: row.small("dead_letters")?,
         course: Course {
             last_outcome: row.text("last_outcome")?,
             last_attempt_ms: row.natural("last_attempt_ms")?,

@@ -1,7 +1,7 @@
 -- Where events are delivered by HTTP. The filter and the position are those of the consumer webhook:<id>. Deliveries are
 -- signed with secret, and until old_until_ms with old_secret too. revision counts the changes that somebody made, rewound
 -- how often it was set back; holder is the node that delivers and beat its last sign of life, letters the last number that
--- a dead letter was given, tries, first_try_ms and due_ms the event behind the position.
+-- a dead letter was given and dead_letters how many there are, tries, first_try_ms and due_ms the event behind the position.
 CREATE TABLE webhooks (
     id              text   COLLATE "C" PRIMARY KEY,
     url             text   NOT NULL,
@@ -15,6 +15,7 @@ CREATE TABLE webhooks (
     holder          bigint NOT NULL,
     beat            bigint NOT NULL,
     letters         bigint NOT NULL,
+    dead_letters    bigint  NOT NULL,
     last_outcome    text   NOT NULL,
     last_attempt_ms bigint NOT NULL,
     failures        bigint NOT NULL,

@@ -29,10 +29,10 @@ async fn talk(room: &str, mut backend: watch::Receiver<Backend>) {
     }
 }
 
-/// The messages that were taken: each room's in order and without a hole, however often some came again.
+/// Whether every message was taken: each room's in order and without a hole, however often some came again.
 fn whole(heard: &[Heard]) -> bool {
     let (mut last, mut names) = (BTreeMap::<String, u64>::new(), BTreeSet::new());
-    for delivery in heard.iter().filter(|delivery| names.insert(delivery.id.clone())) {
+    for delivery in heard.iter().filter(|delivery| delivery.is_taken && names.insert(delivery.id.clone())) {
         let event = delivery.event();
         let Some(Kind::Message(stored)) = event.kind else { panic!("only messages are wanted") };
         let last = last.entry(event.room).or_default();
@@ -44,8 +44,9 @@ fn whole(heard: &[Heard]) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_dies_loses_nothing() {
-    // Every seventh fails once, so that servers die between attempts too.
-    let receiver = Receiver::start(|_, nth| if nth % 7 == 3 { Reply::Status(500) } else { Reply::Taken }).await;
+    // Every seventh fails once.
+    let fails = |nth: usize| nth % 7 == 3;
+    let receiver = Receiver::start(move |_, nth| if fails(nth) { Reply::Status(500) } else { Reply::Taken }).await;
     let mut process = at_home().settled().run();
     let _kept = process.keep_data();
     let mut backend = Backend::of(&process).await;
@@ -57,7 +58,8 @@ async fn a_server_that_dies_loses_nothing() {
     let talking: Vec<_> = ROOMS.iter().map(|room| tokio::spawn(talk(room, told.clone()))).collect();
     for _death in 0..DEATHS {
         let count = receiver.count();
-        receiver.heard(count + 12).await;
+        // It dies while something waits for its next attempt, and something else was taken a moment ago.
+        receiver.until(|heard| heard.len() > count + 12 && fails(heard.len() - 1)).await;
         process.kill();
         process = process.again().talkative().variable("WEBHOOKS_ALLOW_PRIVATE", true).run();
         backend = Backend::of(&process).await;
@@ -65,7 +67,6 @@ async fn a_server_that_dies_loses_nothing() {
     }
     join_all(talking).await;
     receiver.answer(|_, _| Reply::Taken);
-    // The first that was not taken counts as heard: what matters is what was taken in the end.
     receiver.until(whole).await;
     let stands = backend.until(&made.id, |webhook| webhook.position == webhook.head).await;
     assert_eq!(stands.dead_letters, 0);
@@ -98,6 +99,28 @@ async fn what_was_put_aside_outlives_a_crash() {
     backend.replay(&made.id, replay_request::What::DeadLetters(true), "").await.unwrap();
     let done = backend.until(&made.id, |webhook| webhook.dead_letters == 0 && webhook.position == webhook.head).await;
     assert_eq!(done.failures, 0);
+}
+
+/// A receiver that never answers does not keep a server from stopping, and what it was sent comes again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stops_waits_for_no_answer_that_does_not_come() {
+    let receiver = Receiver::start(|_, nth| if nth == 0 { Reply::Never } else { Reply::Taken }).await;
+    let mut process = at_home().settled().run();
+    let kept = process.keep_data();
+    let again = process.again().variable("WEBHOOKS_ALLOW_PRIVATE", true);
+    let backend = Backend::of(&process).await;
+    backend.room("lounge", "alice", &[]).await;
+    let made = backend.of_messages(&receiver.url("/")).await;
+    backend.say("lounge", "alice", "a", "a").await;
+    receiver.heard(1).await;
+    let log = process.said().join("\n");
+    assert!(log.contains("stopped") && !log.contains("not everything ended in time"), "{log}");
+    let process = again.run();
+    let backend = Backend::of(&process).await;
+    let heard = receiver.heard(2).await;
+    assert_eq!((said(&heard), heard[0].id == heard[1].id), (vec!["a".to_owned(), "a".to_owned()], true));
+    backend.until(&made.id, |webhook| webhook.position == webhook.head).await;
+    drop(kept);
 }
 
 /// Of two servers on one database one delivers; when it stops or dies the other one goes on.

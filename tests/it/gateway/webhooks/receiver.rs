@@ -19,6 +19,8 @@ pub(super) struct Heard {
     pub(super) id: String,
     pub(super) content_type: String,
     pub(super) body: Vec<u8>,
+    /// Whether it was answered so.
+    pub(super) is_taken: bool,
     timestamp: String,
     signature: String,
 }
@@ -30,6 +32,8 @@ pub(super) enum Reply {
     Status(u16),
     /// 503, and not before a second has passed.
     Later,
+    /// Nothing at all.
+    Never,
     /// To another receiver.
     Elsewhere(SocketAddr),
 }
@@ -74,20 +78,23 @@ impl Receiver {
     async fn take(&self, request: Request) -> Response<String> {
         assert_eq!(request.method(), "POST");
         let (parts, body) = request.into_parts();
-        let heard = Heard {
+        let mut heard = Heard {
             path: parts.uri.to_string(),
             id: header(&parts.headers, "veza-webhook-id"),
             content_type: header(&parts.headers, "content-type"),
             timestamp: header(&parts.headers, "veza-webhook-timestamp"),
             signature: header(&parts.headers, "veza-webhook-signature"),
+            is_taken: false,
             body: to_bytes(body, 1024 * 1024).await.unwrap().to_vec(),
         };
         let reply = (self.answer.lock().unwrap())(&heard, self.heard.borrow().len());
+        heard.is_taken = matches!(reply, Reply::Taken);
         self.heard.send_modify(|all| all.push(heard));
         let response = Response::builder();
         let response = match reply {
             Reply::Taken => response.status(StatusCode::NO_CONTENT),
             Reply::Status(status) => response.status(status),
+            Reply::Never => std::future::pending().await,
             Reply::Later => response.status(503).header("retry-after", "1"),
             Reply::Elsewhere(address) => response.status(307).header("location", format!("http://{address}/")),
         };
