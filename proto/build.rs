@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use prost::Message;
 
 /// What clients and the server say to each other. All of it has JSON: the subprotocol `veza.v1.json`.
-const SESSION: [&str; 3] = ["veza/v1/session.proto", "veza/v1/rooms.proto", "veza/v1/chat.proto"];
+const SESSION: [&str; 4] =
+    ["veza/v1/session.proto", "veza/v1/rooms.proto", "veza/v1/chat.proto", "veza/v1/audio.proto"];
 
 /// What the platform's backend and the server say to each other.
 const GATEWAY: [&str; 10] = [

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The page and its SDK: install | build | check | test.
 set -euo pipefail
+script=$(realpath "$0")
 cd "$(dirname "$0")/../clients/web"
 
 installed() {
@@ -15,7 +16,7 @@ case "${1:-}" in
     fi
     ;;
   build)
-    "$0" install
+    "$script" install
     npm run --silent build
     ;;
   check)

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use veza_engine::session::Settings;
 use veza_proto::{CloseCode, RoomId};
 
+use crate::audio::Audio;
 use crate::auth::resume::ResumeKeys;
 use crate::auth::{Auth, AuthError};
 use crate::authz::Authz;
@@ -33,6 +34,7 @@ use crate::telemetry::{exporter, process};
 use crate::transport::admission::{Admissions, Pause};
 use crate::transport::tls::{Certificates, TlsError};
 use crate::transport::{Addresses, Door, Transports};
+use crate::webhooks::Webhooks;
 use crate::{bus, page};
 
 /// Reconnects that a drain spreads out to, per second: well under what a neighbour can admit.
@@ -99,7 +101,8 @@ impl App {
         make_private(&config.data_dir)?;
         let (tasks, clock) = (Tasks::new(), Clock::start());
         let metrics = start_metrics(&config, &tasks).await?;
-        let Opened { store, outbox, records, desk } = store::open(&config.database, &config.data_dir).await?;
+        let opened = store::open(&config.database, &config.data_dir).await?;
+        let Opened { store, outbox, records, desk, .. } = opened.clone();
         let bus = bus::open(&config.redis);
         let auth = Auth::load(&config.auth, config.environment, &config.data_dir)?;
         auth.prepare().await;
@@ -115,6 +118,7 @@ impl App {
         tasks.spawn_apart("writer", writer.run(writing.clone())).map_err(StartError::Thread)?;
         let retention = Retention { hours: config.events.retention_hours, rows_max: config.events.rows_max };
         let events = Events::start(outbox, handle.committed(), retention, clock, &tasks);
+        let webhooks = Webhooks::start(&opened, events.clone(), config.webhooks.clone(), clock, &tasks);
         let workers = config.performance.worker_threads;
         let rate = UserRate { per_second: limits.user_publish_per_second, burst: limits.user_publish_burst };
         let guards = Guards { rate, authz: authz.clone() };
@@ -150,10 +154,13 @@ impl App {
             store: Arc::clone(&store),
             clock,
         };
-        let parts = Parts { store: Arc::clone(&store), hub: hub.clone(), desk, events, trust };
+        let audio = Audio::start(hub.clone(), Arc::clone(&desk), events.clone(), workers, clock, &tasks);
+        let parts =
+            Parts { store: Arc::clone(&store), hub: hub.clone(), audio: audio.clone(), desk, events, webhooks, trust };
         let gateway = Gateway::open(&config.gateway, config.environment, &config.data_dir, parts, &tasks).await?;
         let node = Arc::new(Node {
             hub,
+            audio,
             auth: Arc::new(auth.clone()),
             authz,
             resume,

@@ -82,6 +82,7 @@ pub struct Config {
     pub database: Database,
     pub redis: Redis,
     pub events: Events,
+    pub webhooks: Webhooks,
     pub monitoring: Monitoring,
     pub performance: Performance,
     pub limits: Limits,
@@ -192,6 +193,17 @@ pub struct Events {
     pub retention_hours: u32,
     /// `EVENTS_MAX`
     pub rows_max: u64,
+}
+
+/// How events are delivered by HTTP.
+#[derive(Debug, Clone)]
+pub struct Webhooks {
+    /// `WEBHOOKS_ALLOW_PRIVATE`: private addresses too, and http to this machine.
+    pub allow_private: bool,
+    /// `WEBHOOKS_CA_FILE`; the platform's authorities without it
+    pub ca_file: Option<PathBuf>,
+    /// `WEBHOOKS_GIVE_UP_SECONDS`
+    pub give_up_after: Duration,
 }
 
 #[derive(Debug, Clone)]

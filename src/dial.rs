@@ -1,7 +1,11 @@
 //! Connections that this server opens to others: plain to this machine, TLS to everybody else, with the platform's roots or
-//! an authority that is named. Redirects, proxies and retries are nobody's business here.
+//! an authority that is named. Who is named by strangers is reached in public only. Redirects, proxies and retries are nobody's
+//! business here.
+
+mod public;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -14,12 +18,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+pub use public::is_public;
+
 /// Somebody who is called.
 #[derive(Debug, Clone)]
 pub struct Peer {
     host: String,
     port: u16,
     tls: Option<Tls>,
+    /// Whether its name may lead anywhere, or to the public network only.
+    in_public: bool,
 }
 
 /// How a peer is believed, and how we show who we are. The files are read for every connection, so that changed ones are
@@ -49,6 +57,8 @@ pub enum DialError {
     Tls(io::Error),
     #[error("without TLS only this machine is spoken to, and {0} is another")]
     NotLoopback(String),
+    #[error("the address leads to no public network")]
+    NotPublic,
     #[error("{path}: {why}", path = path.display())]
     File { path: PathBuf, why: String },
 }
@@ -62,10 +72,16 @@ impl Peer {
         let host = url.host().filter(|host| !host.is_empty()).ok_or(DialError::Url("the address names no host"))?;
         let host = host.trim_matches(['[', ']']).to_owned();
         match url.scheme_str() {
-            Some("https") => Ok(Self { host, port: url.port_u16().unwrap_or(443), tls: Some(tls) }),
-            Some("http") => Ok(Self { host, port: url.port_u16().unwrap_or(80), tls: None }),
+            Some("https") => Ok(Self { host, port: url.port_u16().unwrap_or(443), tls: Some(tls), in_public: false }),
+            Some("http") => Ok(Self { host, port: url.port_u16().unwrap_or(80), tls: None, in_public: false }),
             Some(_) | None => Err(DialError::Url("the address begins with https:// or http://")),
         }
+    }
+
+    /// The same, reached only where its name leads to the public network.
+    #[must_use]
+    pub fn in_public(self) -> Self {
+        Self { in_public: true, ..self }
     }
 
     /// Connects. Without TLS only to this machine, wherever the name leads. Bounding the time is the caller's.
@@ -74,19 +90,26 @@ impl Peer {
     /// [`DialError`]
     pub async fn dial(&self) -> Result<Box<dyn Stream>, DialError> {
         let Some(tls) = &self.tls else { return self.dial_loopback().await };
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(DialError::Connect)?;
+        let found = self.look_up().await?;
+        let stream = TcpStream::connect(found.as_slice()).await.map_err(DialError::Connect)?;
         stream.set_nodelay(true).map_err(DialError::Connect)?;
         let name = ServerName::try_from(self.host.clone()).map_err(|_| DialError::Url("the host is no name"))?;
         let connector = TlsConnector::from(Arc::new(tls.client()?));
         Ok(Box::new(connector.connect(name, stream).await.map_err(DialError::Tls)?))
     }
 
+    /// Where the name leads at this moment, as far as we go there. It is asked once: what was judged is what is connected to.
+    async fn look_up(&self) -> Result<Vec<SocketAddr>, DialError> {
+        let found = tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(DialError::Connect)?;
+        let found: Vec<_> = found.filter(|address| !self.in_public || is_public(address.ip())).collect();
+        if found.is_empty() && self.in_public { Err(DialError::NotPublic) } else { Ok(found) }
+    }
+
     async fn dial_loopback(&self) -> Result<Box<dyn Stream>, DialError> {
-        let host = self.host.as_str();
-        let found = tokio::net::lookup_host((host, self.port)).await.map_err(DialError::Connect)?;
-        let here: Vec<_> = found.filter(|address| address.ip().is_loopback()).collect();
+        let mut here = self.look_up().await?;
+        here.retain(|address| address.ip().is_loopback());
         if here.is_empty() {
-            return Err(DialError::NotLoopback(host.to_owned()));
+            return Err(DialError::NotLoopback(self.host.clone()));
         }
         let stream = TcpStream::connect(here.as_slice()).await.map_err(DialError::Connect)?;
         stream.set_nodelay(true).map_err(DialError::Connect)?;
@@ -193,6 +216,22 @@ mod tests {
         assert!(peer(&here).unwrap().dial().await.is_ok());
         let elsewhere = peer("http://192.0.2.1:9").unwrap().dial().await;
         assert!(matches!(elsewhere, Err(DialError::NotLoopback(host)) if host == "192.0.2.1"));
+    }
+
+    /// A name that leads to this machine is no way in, though somebody listens there.
+    #[tokio::test]
+    async fn who_is_to_be_in_public_is_not_reached_inside() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for host in
+            ["localhost", "127.0.0.1", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1", "10.0.0.1", "169.254.169.254"]
+        {
+            for scheme in ["https", "http"] {
+                let inside = peer(&format!("{scheme}://{host}:{port}/")).unwrap().in_public().dial().await;
+                assert!(matches!(inside, Err(DialError::NotPublic)), "{scheme}://{host}");
+            }
+        }
+        assert!(futures_util::poll!(Box::pin(listener.accept())).is_pending(), "nobody has come");
     }
 
     #[test]

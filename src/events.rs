@@ -19,6 +19,7 @@ use crate::store::outbox::{ConsumerRow, Outbox, Registration, Removed, Span, Sta
 use crate::tasks::Tasks;
 use crate::telemetry::metrics as declared;
 pub use filter::Filter;
+pub use names::Names;
 pub use subscription::{Ended, Next, Subscription};
 
 /// How long a node that committed nothing itself waits before it looks for what others did.
@@ -190,6 +191,11 @@ impl Events {
         Ok(removed)
     }
 
+    /// Changes whenever there may be something new; while somebody holds it, that is looked for.
+    pub fn pulse(&self) -> watch::Receiver<u64> {
+        self.shared.pulse.subscribe()
+    }
+
     async fn stands(&self, row: ConsumerRow) -> Result<Consumer, StoreError> {
         let head = self.shared.outbox.span().await?.head;
         let since = self.shared.outbox.waiting_since(row.position).await?;
@@ -214,12 +220,13 @@ impl Events {
         self.shared.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes the streams after commits of this node, and each second for those of others. Costs nothing without a stream.
+    /// Wakes who waits for events after commits of this node, and each second for those of others. Costs nothing while
+    /// nobody does.
     async fn relay(self, stop: CancellationToken) {
         loop {
             let heard = tokio::time::timeout(LOOK_EVERY, self.shared.committed.notified());
             let Some(_heard_or_time) = stop.run_until_cancelled(heard).await else { return };
-            if self.live().is_empty() {
+            if self.shared.pulse.receiver_count() == 0 {
                 continue;
             }
             match self.shared.outbox.arrange().await {
@@ -247,7 +254,7 @@ impl Events {
         let span = self.shared.outbox.forget(before_ms, rows_max).await?;
         declared::events_kept().set((span.head - span.expired) as f64);
         for Consumer { row, head, lag_ms, .. } in self.consumers("", u32::MAX).await? {
-            let label = names::label(&row.name);
+            let label = names::CONSUMERS.label(&row.name);
             declared::events_lag(label).set(head.saturating_sub(row.position) as f64);
             declared::events_lag_seconds(label).set(lag_ms as f64 / 1_000.0);
         }

@@ -22,6 +22,7 @@ pub mod scope;
 mod status;
 mod streams;
 mod trust;
+mod webhooks;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -35,6 +36,7 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 
+use crate::audio::Audio;
 use crate::config::{self, Environment};
 use crate::events::Events;
 use crate::hub::Hub;
@@ -45,11 +47,13 @@ use crate::rpc::messages_server::MessagesServer;
 use crate::rpc::moderation_server::ModerationServer;
 use crate::rpc::rooms_server::RoomsServer;
 use crate::rpc::streams_server::StreamsServer;
+use crate::rpc::webhooks_server::WebhooksServer;
 use crate::store::Store;
 use crate::store::desk::Desk;
 use crate::tasks::Tasks;
 use crate::transport::tls::TlsError;
 use crate::transport::tls::mutual::Mutual;
+use crate::webhooks::Webhooks;
 use access::{Access, AccessError};
 use auth::AuthCalls;
 use desk::Records;
@@ -63,13 +67,16 @@ use reviews::ReviewCalls;
 use rooms::RoomCalls;
 use streams::StreamCalls;
 pub use trust::Trust;
+use webhooks::WebhookCalls;
 
 /// What the services work on.
 pub struct Parts {
     pub store: Arc<dyn Store>,
     pub hub: Hub,
+    pub audio: Audio,
     pub desk: Arc<dyn Desk>,
     pub events: Events,
+    pub webhooks: Webhooks,
     pub trust: Trust,
 }
 
@@ -120,12 +127,15 @@ impl Gateway {
         let (address, socket) = bound.map_err(|source| GatewayError::Bind { address, source })?;
         let draining = CancellationToken::new();
         let (reporter, health) = tonic_health::server::health_reporter();
-        let records = Records { hub: parts.hub, desk: parts.desk, events: parts.events.clone() };
+        let Parts { hub, audio, desk, events, .. } = &parts;
+        let records =
+            Records { hub: hub.clone(), audio: audio.clone(), desk: Arc::clone(desk), events: events.clone() };
         let Served { mut routes, names } = serve(
             Routes::new(health),
             records,
             parts.trust,
             EventCalls { events: parts.events, draining: draining.clone() },
+            parts.webhooks,
         );
         health::tell(&reporter, &names, false).await;
         let store = Arc::clone(&parts.store);
@@ -164,11 +174,12 @@ impl Gateway {
 }
 
 /// Every service of the API.
-fn serve(routes: Routes, records: Records, trust: Trust, events: EventCalls) -> Served {
+fn serve(routes: Routes, records: Records, trust: Trust, events: EventCalls, webhooks: Webhooks) -> Served {
     let hub = records.hub.clone();
     let rooms = RoomsServer::new(RoomCalls { hub: hub.clone() });
     let messages = MessagesServer::new(MessageCalls { hub: hub.clone() });
     let moderation = ModerationServer::new(ModerationCalls { hub, reviews: ReviewCalls { records: records.clone() } });
+    let webhooks = WebhooksServer::new(WebhookCalls { webhooks, records: records.clone() });
     let streams = StreamsServer::new(StreamCalls { records });
     let auth = AuthServer::new(AuthCalls { trust: trust.clone() });
     let devices = DevicesServer::new(DeviceCalls { trust });
@@ -181,6 +192,7 @@ fn serve(routes: Routes, records: Records, trust: Trust, events: EventCalls) -> 
         .and(auth.max_decoding_message_size(REQUEST_BYTES_MAX))
         .and(devices.max_decoding_message_size(REQUEST_BYTES_MAX))
         .and(events.max_decoding_message_size(REQUEST_BYTES_MAX))
+        .and(webhooks.max_decoding_message_size(REQUEST_BYTES_MAX))
 }
 
 /// Services, and the names by which health speaks of them.

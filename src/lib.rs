@@ -1,6 +1,7 @@
 //! The effects of Veza: transports, stores, threads and telemetry around the decisions of `veza-engine`.
 
 pub mod app;
+pub mod audio;
 pub mod auth;
 pub mod authz;
 pub mod bus;
@@ -21,3 +22,4 @@ pub mod store;
 pub mod tasks;
 pub mod telemetry;
 pub mod transport;
+pub mod webhooks;

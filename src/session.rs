@@ -17,6 +17,7 @@ use veza_engine::session::{Note, Output, Profile, Session, Settings};
 use veza_engine::{SessionKey, Timestamp};
 use veza_proto::{CloseCode, Lane};
 
+use crate::audio::{Audio, Seat};
 use crate::auth::Auth;
 use crate::auth::resume::ResumeKeys;
 use crate::authz::Authz;
@@ -35,6 +36,7 @@ use registry::{Place, Registry, SessionId};
 /// What every session needs of the node.
 pub struct Node {
     pub hub: Hub,
+    pub audio: Audio,
     pub auth: Arc<Auth>,
     pub authz: Authz,
     pub resume: ResumeKeys,
@@ -70,6 +72,8 @@ struct Driver {
     key: SessionKey,
     place: Option<Place>,
     caller: Option<Caller>,
+    /// What it publishes and listens to, once it does.
+    seat: Option<Arc<Seat>>,
     /// What the platform gave beside the token's entitlements.
     granted: Vec<String>,
     waiting: Option<Waiting>,
@@ -116,6 +120,7 @@ impl Driver {
             key,
             place: None,
             caller: None,
+            seat: None,
             granted: Vec::new(),
             waiting: None,
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -201,6 +206,7 @@ impl Driver {
                 Letter::Notice(room, frame) => self.session.handle_notice(&room, &frame, now),
                 Letter::Evicted(room, evicted) => self.session.handle_evicted(&room, *evicted, now),
                 Letter::Volatile(frame) => self.session.handle_volatile(&frame),
+                Letter::Told(frame) => self.session.handle_told(&frame, now),
                 Letter::Order(order) => match *order {
                     Order::Close { code, reason } => self.session.close(code, &reason, now),
                     Order::Drain { after } => self.session.handle_drain(after, now),
@@ -227,6 +233,11 @@ impl Driver {
                     meters.datagrams_received.increment(1);
                     meters.bytes_received.increment(bytes as u64);
                     self.session.handle_datagram(frame, now);
+                }
+                Inbound::Media { packet } => {
+                    meters.datagrams_received.increment(1);
+                    meters.bytes_received.increment(packet.len() as u64);
+                    self.session.handle_media(packet, now);
                 }
                 Inbound::Bad { lane, error } => self.session.handle_bad_frame(lane, &error, now),
                 Inbound::BadDatagram { .. } => {
@@ -260,6 +271,13 @@ impl Driver {
                         self.node.hub.ask(caller, ticket, ask);
                     }
                 }
+                Output::AskAudio { ticket, ask } => {
+                    if let Some(caller) = &self.caller {
+                        let seat = self.seat.get_or_insert_with(|| Arc::new(Seat::new()));
+                        self.node.audio.ask(caller, seat, ticket, ask, self.link.media());
+                    }
+                }
+                Output::Media(packet) => self.node.audio.packet(self.key, packet, Instant::now()),
                 Output::Datagram(datagram) => match self.link.send_datagram(&datagram.frame) {
                     DatagramSent::Sent => {
                         let meters = self.node.meters.of(self.transport);
@@ -346,6 +364,7 @@ impl Driver {
             Note::Lagging => declared::lagging_total().increment(1),
             Note::ErrorSaid(code) => declared::errors_sent_total(code.as_str_name()).increment(1),
             Note::DatagramOverRate => declared::datagrams_dropped_total(transport, "rate").increment(1),
+            Note::MediaOverRate => declared::audio_packets_refused_total("rate").increment(1),
         }
     }
 
@@ -368,6 +387,9 @@ impl Driver {
         if let Some(place) = self.place.take() {
             place.leave(code);
             self.node.hub.forget(self.key, &self.mailbox, self.session.rooms());
+            if let Some(seat) = self.seat.take() {
+                self.node.audio.leave(self.key, &seat);
+            }
             declared::sessions(self.transport.label()).decrement(1.0);
             declared::sessions_closed_total(self.transport.label(), why).increment(1);
         }

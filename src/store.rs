@@ -5,6 +5,7 @@
 mod analysis;
 pub mod desk;
 mod error;
+pub mod hooks;
 mod memory;
 pub mod outbox;
 mod postgres;
@@ -25,6 +26,7 @@ use veza_proto::v1::Reaction;
 use veza_proto::{RoomId, UserId};
 
 use self::desk::Desk;
+use self::hooks::Hooks;
 pub use self::memory::MemoryStore;
 use self::outbox::Outbox;
 pub use self::postgres::PostgresStore;
@@ -56,16 +58,18 @@ pub struct Opened {
     pub outbox: Arc<dyn Outbox>,
     pub records: Arc<dyn Records>,
     pub desk: Arc<dyn Desk>,
+    pub hooks: Arc<dyn Hooks>,
 }
 
 impl Opened {
-    fn of(database: impl Store + Outbox + Records + Desk) -> Self {
+    fn of(database: impl Store + Outbox + Records + Desk + Hooks) -> Self {
         let database = Arc::new(database);
         Self {
             store: Arc::clone(&database) as Arc<dyn Store>,
             outbox: Arc::clone(&database) as Arc<dyn Outbox>,
             records: Arc::clone(&database) as Arc<dyn Records>,
-            desk: database,
+            desk: Arc::clone(&database) as Arc<dyn Desk>,
+            hooks: database,
         }
     }
 }

@@ -10,6 +10,7 @@ mod http3;
 mod keys;
 mod lanes;
 mod listen;
+mod media;
 mod meters;
 mod origins;
 mod quic;
@@ -23,10 +24,12 @@ mod webtransport;
 mod loopback;
 
 pub use listen::{Addresses, Door, Transports};
+pub use media::{MediaSender, MediaSent, Path};
 
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use veza_proto::frame::FrameError;
 use veza_proto::v1::ClientFrame;
 use veza_proto::{CloseCode, Encoded, Format, Lane};
@@ -56,6 +59,9 @@ pub trait Link: Send {
     /// Sends without order or guarantee. Never waits.
     fn send_datagram(&mut self, frame: &Encoded) -> DatagramSent;
 
+    /// The way of media packets to this client, for others than the session's task.
+    fn media(&self) -> MediaSender;
+
     /// A heartbeat of the transport, where it needs one from us (WebSocket); it goes out with the next flush. Others
     /// do nothing.
     fn ping(&mut self);
@@ -71,6 +77,8 @@ pub enum Inbound {
     Frame { lane: Lane, frame: ClientFrame, bytes: usize },
     /// A frame by datagram.
     Datagram { frame: ClientFrame, bytes: usize },
+    /// A media packet, unread.
+    Media { packet: Bytes },
     /// Bytes that are no frame. When the error ends the stream the link has stopped it already: on QUIC that stream
     /// alone, on WebSocket the whole link, which closes itself with 1009 and ends.
     Bad { lane: Lane, error: FrameError },

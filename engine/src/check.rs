@@ -22,7 +22,7 @@ pub fn said(
 ) -> Result<Content, Error> {
     check_body(&body, !attachments.is_empty())?;
     if attachments.len() > wire::ATTACHMENTS_MAX {
-        return Err(bad(&format!("a message may have {} attachments", wire::ATTACHMENTS_MAX)));
+        return Err(bad(format!("a message may have {} attachments", wire::ATTACHMENTS_MAX)));
     }
     attachments.iter().try_for_each(attachment)?;
     fits(Content::Text { body, thread, reply_to, mentions: mentions(mentioned)?, attachments })
@@ -73,7 +73,7 @@ fn check_body(body: &str, may_be_empty: bool) -> Checked {
 /// Each once, in the order given.
 fn mentions(users: Vec<String>) -> Result<Vec<String>, Error> {
     if users.len() > wire::MENTIONS_MAX {
-        return Err(bad(&format!("a message may mention {} users", wire::MENTIONS_MAX)));
+        return Err(bad(format!("a message may mention {} users", wire::MENTIONS_MAX)));
     }
     let mut known = BTreeSet::new();
     let mut once = Vec::with_capacity(users.len());
@@ -144,7 +144,7 @@ pub fn line(what: &str, text: &str, max: usize) -> Result<(), Error> {
     Ok(())
 }
 
-pub fn bad(message: &str) -> Error {
+pub fn bad(message: impl Into<String>) -> Error {
     Error::permanent(ErrorCode::InvalidArgument, message)
 }
 

@@ -8,6 +8,7 @@ use veza_proto::limits::PAGE_BYTES_MAX;
 use veza_proto::v1::{SearchResult, reply};
 
 use crate::ask::SearchCursor;
+use crate::session::place_after;
 
 /// The items around `middle` that fit in a frame together.
 pub(crate) fn window<T: Coded>(items: &[T], middle: usize, format: Format) -> Range<usize> {
@@ -57,6 +58,11 @@ pub(crate) fn cut(result: &mut reply::Result, format: Format) {
                 list.next = list.rooms.last().map(|room| room.room.clone()).unwrap_or_default();
             }
         }
+        reply::Result::StreamList(list) => {
+            if first(&mut list.streams, format) {
+                list.next_page_token = list.streams.last().map(place_after).unwrap_or_default();
+            }
+        }
         reply::Result::PinList(list) => {
             list.more |= first(&mut list.messages, format);
         }
@@ -85,7 +91,14 @@ pub(crate) fn cut(result: &mut reply::Result, format: Format) {
         | reply::Result::MemberUpdated(_)
         | reply::Result::InviteCreated(_)
         | reply::Result::InviteRevoked(_)
-        | reply::Result::DirectOpened(_) => {}
+        | reply::Result::DirectOpened(_)
+        | reply::Result::StreamCreated(_)
+        | reply::Result::StreamPublished(_)
+        | reply::Result::StreamEnded(_)
+        | reply::Result::PlayingSet(_)
+        | reply::Result::Listening(_)
+        | reply::Result::Unlistened(_)
+        | reply::Result::QualitySet(_) => {}
     }
 }
 

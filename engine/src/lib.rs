@@ -5,6 +5,7 @@
 //! `handle_*`. A peer's mistake becomes an error frame or a close code; our own mistake is an assertion.
 
 mod ask;
+pub mod audio;
 pub mod check;
 mod fit;
 pub mod ledger;

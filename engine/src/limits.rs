@@ -43,6 +43,10 @@ pub const DATAGRAMS_PER_SECOND: u32 = 200;
 /// This many dropped datagrams within [`ABUSE_WINDOW`] (ten times the rate) close the link with 4429.
 pub const DATAGRAMS_ABUSE: u32 = DATAGRAMS_PER_SECOND * 10 * 10;
 
+/// Media packets a client may send per second, and at once after a pause of the network; more are dropped.
+pub const MEDIA_PER_SECOND: u32 = 150;
+pub const MEDIA_BURST: u32 = 300;
+
 /// WebSocket: silence after which the server pings.
 pub const PING_AFTER: Duration = Duration::from_secs(25);
 /// WebSocket: silence after a ping that closes the link with 4410.

@@ -9,12 +9,14 @@ mod deliveries;
 mod lanes;
 mod messages;
 mod rooms;
+mod streams;
 mod subscription;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use veza_proto::frame::FrameError;
 use veza_proto::v1::{
     ClientFrame, Closing, Delivery, Error, ErrorCode, Hello, Limits, Reconnect, RoomCursor, RoomResumed, TokenAccepted,
@@ -23,12 +25,14 @@ use veza_proto::v1::{
 use veza_proto::{CloseCode, Encoded, Format, Lane, RoomId, UserId, limits as wire};
 
 use crate::ask::{Ask, Purpose, Status, Ticket};
+use crate::audio::AudioAsk;
 pub use crate::ledger::not_found;
 use crate::limits;
 use crate::quota::Strikes;
 use crate::{Timestamp, TokenBucket};
 pub use admission::{Admit, Admitted, Refusal, Refused};
 use lanes::Lanes;
+pub use streams::place_after;
 use subscription::{Cursor, Subscription};
 
 /// What an operator sets for every session.
@@ -76,6 +80,10 @@ pub enum Output {
     Refresh { ticket: Ticket, token: String },
     /// Ask the rooms or the store; answer with [`Session::handle_answer`].
     Ask { ticket: Ticket, ask: Ask },
+    /// Ask the streams; answer with [`Session::handle_answer`], where there is an answer.
+    AskAudio { ticket: Ticket, ask: AudioAsk },
+    /// A media packet of the client, within its rate.
+    Media(Bytes),
     /// Send by datagram; tell [`Session::handle_datagram_unsent`] when it was too large or dropped.
     Datagram(Datagram),
     /// Send the transport's ping.
@@ -103,6 +111,7 @@ pub enum Note {
     Lagging,
     ErrorSaid(ErrorCode),
     DatagramOverRate,
+    MediaOverRate,
 }
 
 /// Why a deadline is there.
@@ -136,6 +145,7 @@ pub struct Session {
     publishes: TokenBucket,
     requests: TokenBucket,
     datagrams: TokenBucket,
+    media: TokenBucket,
     malformed: Strikes,
     oversize: Strikes,
     refusals: Strikes,
@@ -168,6 +178,7 @@ impl Session {
         let publishes = TokenBucket::new(settings.publish_per_second, settings.publish_burst, now);
         let requests = TokenBucket::new(settings.requests_per_second, settings.requests_per_second * 2, now);
         let datagrams = TokenBucket::new(limits::DATAGRAMS_PER_SECOND, limits::DATAGRAMS_PER_SECOND, now);
+        let media = TokenBucket::new(limits::MEDIA_PER_SECOND, limits::MEDIA_BURST, now);
         Self {
             settings,
             profile,
@@ -184,6 +195,7 @@ impl Session {
             publishes,
             requests,
             datagrams,
+            media,
             malformed: Strikes::default(),
             oversize: Strikes::default(),
             refusals: Strikes::default(),
@@ -256,8 +268,10 @@ impl Session {
         if !self.datagram_within_rate(now) {
             return;
         }
-        if let (Phase::Open(_), Some(Command::Typing(typing))) = (&self.phase, frame.command) {
-            self.typing(&typing, now);
+        match (&self.phase, frame.command) {
+            (Phase::Open(_), Some(Command::Typing(typing))) => self.typing(&typing, now),
+            (Phase::Open(_), Some(Command::ReceiverReport(report))) => self.receiver_report(report, now),
+            _ => {}
         }
     }
 

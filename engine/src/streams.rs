@@ -124,7 +124,7 @@ pub fn checked(stream: Stream) -> Result<Stream, (&'static str, Error)> {
         return Err(("entitlement", bad("a premium stream names the entitlement that opens it")));
     }
     if stream.tags.len() > TAGS_MAX {
-        return Err(("tags", bad(&format!("a stream has at most {TAGS_MAX} tags"))));
+        return Err(("tags", bad(format!("a stream has at most {TAGS_MAX} tags"))));
     }
     for tag in &stream.tags {
         check::line("a tag", tag, TAG_BYTES_MAX).map_err(at("tags"))?;

@@ -1,5 +1,6 @@
 //! `veza-loadtest`: how much a Veza server carries, and whether everything arrived.
 
+mod audio;
 mod ceiling;
 mod chaos;
 mod chat;
@@ -9,6 +10,7 @@ mod database;
 mod fairness;
 mod floor;
 mod idle;
+mod impair;
 mod insert_floor;
 mod member;
 mod process;
@@ -43,6 +45,8 @@ enum Scenario {
     Idle(idle::Args),
     /// Rooms that talk: latency of publish to acknowledgement and to delivery, and whether every message arrived once.
     Chat(chat::Args),
+    /// Live audio: latency from a publisher to its listeners, loss, and what a packet costs the server.
+    Audio(audio::Args),
     /// The highest durable publish rate with a bounded p99, and at saturation; and bare inserts beside it.
     Ceiling(ceiling::Args),
     /// One of many subscribers stops reading: the server's memory, the others' p99, and what it has in the end.
@@ -57,6 +61,8 @@ enum Scenario {
     Chaos(chaos::Args),
     /// Judges clients' event logs (docs/HISTORY.md): I1 to I12.
     Check(check::Args),
+    /// A network that is worse than the one there is: a proxy for UDP and TCP with delay, loss, a bottleneck.
+    Impair(impair::Args),
     /// The same sessions against a bare server with the same transport settings and nothing above them.
     Floor(floor::Args),
     /// The bare server itself, run by `floor` as a child process.
@@ -93,6 +99,7 @@ async fn main() -> ExitCode {
     let outcome = match Cli::parse().scenario {
         Scenario::Idle(args) => idle::run(args).await,
         Scenario::Chat(args) => chat::run(args).await,
+        Scenario::Audio(args) => audio::run(args).await,
         Scenario::Ceiling(args) => ceiling::run(args).await,
         Scenario::Slow(args) => slow::run(args).await,
         Scenario::Fairness(args) => fairness::run(args).await,
@@ -100,6 +107,7 @@ async fn main() -> ExitCode {
         Scenario::InsertFloor(args) => insert_floor::run(args).await,
         Scenario::Chaos(args) => chaos::run(args).await,
         Scenario::Check(args) => check::run(args),
+        Scenario::Impair(args) => return impair::run(args).await.map_or_else(failed, |()| ExitCode::SUCCESS),
         Scenario::Floor(args) => floor::run(args).await,
         Scenario::FloorServer(args) => return floor::serve(args).await.map_or_else(failed, |()| ExitCode::SUCCESS),
     };

@@ -154,7 +154,10 @@ impl Member {
             | push::Event::Closing(_)
             | push::Event::RoomEvicted(_)
             | push::Event::RoomChanged(_)
-            | push::Event::ReceiptsChanged(_) => false,
+            | push::Event::ReceiptsChanged(_)
+            | push::Event::StreamChanged(_)
+            | push::Event::QualityChanged(_)
+            | push::Event::IngestReport(_) => false,
         }
     }
 

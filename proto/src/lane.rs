@@ -34,7 +34,8 @@ impl Lane {
                 | Command::ListRevisions(_)
                 | Command::ListReactions(_)
                 | Command::ListPins(_)
-                | Command::ListAudit(_),
+                | Command::ListAudit(_)
+                | Command::ListStreams(_),
             ) => Lane::Bulk(0),
             Some(
                 Command::Hello(_)
@@ -54,7 +55,15 @@ impl Lane {
                 | Command::Mark(_)
                 | Command::SetPresence(_)
                 | Command::Typing(_)
-                | Command::Unsubscribe(_),
+                | Command::Unsubscribe(_)
+                | Command::CreateStream(_)
+                | Command::PublishStream(_)
+                | Command::EndStream(_)
+                | Command::SetPlaying(_)
+                | Command::Listen(_)
+                | Command::Unlisten(_)
+                | Command::SetQuality(_)
+                | Command::ReceiverReport(_),
             )
             | None => Lane::Control,
         }

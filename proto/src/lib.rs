@@ -11,6 +11,7 @@ pub mod frame;
 mod id;
 mod lane;
 pub mod limits;
+pub mod media;
 mod transport;
 
 pub use close::CloseCode;

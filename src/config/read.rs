@@ -11,7 +11,7 @@ use super::source::{Origin, Source};
 use super::variables::{Effect, VARIABLES};
 use super::{
     Auth, Config, Database, Environment, Events, Limits, Loaded, Monitoring, Network, Performance, Redis, Secret, Tls,
-    TlsFiles, TokenAlgorithm,
+    TlsFiles, TokenAlgorithm, Webhooks,
 };
 use crate::crash::CrashAt;
 
@@ -48,6 +48,7 @@ impl Reader<'_> {
         let database = self.database(&data_dir);
         let redis = self.redis();
         let events = self.events();
+        let webhooks = self.webhooks(environment);
         let monitoring = self.monitoring();
         let performance = self.performance();
         let limits = self.limits();
@@ -69,6 +70,7 @@ impl Reader<'_> {
             database: database?,
             redis: redis?,
             events: events?,
+            webhooks: webhooks?,
             monitoring: monitoring?,
             performance: performance?,
             limits: limits?,
@@ -79,6 +81,21 @@ impl Reader<'_> {
     fn events(&mut self) -> Option<Events> {
         let (retention_hours, rows_max) = (self.number("EVENTS_RETENTION_HOURS"), self.number("EVENTS_MAX"));
         Some(Events { retention_hours: retention_hours?, rows_max: rows_max? })
+    }
+
+    fn webhooks(&mut self, environment: Option<Environment>) -> Option<Webhooks> {
+        const PRIVATE: &str = "WEBHOOKS_ALLOW_PRIVATE";
+        let allow_private = self.flag(PRIVATE);
+        let ca_file = self.path("WEBHOOKS_CA_FILE");
+        let readable = self.file_is_readable("WEBHOOKS_CA_FILE");
+        let give_up_after = self.number("WEBHOOKS_GIVE_UP_SECONDS").map(Duration::from_secs);
+        if allow_private == Some(true) && environment == Some(Environment::Production) {
+            self.warnings.push(format!(
+                "{PRIVATE}: whoever may make webhooks has this server call what stands in its own network"
+            ));
+        }
+        readable.then_some(())?;
+        Some(Webhooks { allow_private: allow_private?, ca_file, give_up_after: give_up_after? })
     }
 
     fn crash_at(&mut self, environment: Option<Environment>) -> Option<Option<CrashAt>> {

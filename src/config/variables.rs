@@ -304,6 +304,20 @@ pub const VARIABLES: &[Variable] = &[
         "10000000",
         "Events that are kept; beyond it the oldest go, however young.",
     ),
+    fixed(
+        "WEBHOOKS_ALLOW_PRIVATE",
+        Kind::Flag,
+        "false",
+        "Whether webhooks may lead into private networks and to this machine, there by http:// too. For development and \
+         tests; production says so in its log.",
+    ),
+    described("WEBHOOKS_CA_FILE", Kind::Path, "the platform's authorities", "Who is believed there, PEM."),
+    number(
+        "WEBHOOKS_GIVE_UP_SECONDS",
+        (0, 604_800, "seconds"),
+        "1800",
+        "How long an event is tried before it becomes a dead letter and the next one has its turn; 0 tries once.",
+    ),
     later(
         described(
             "REDIS_URL",

@@ -35,7 +35,7 @@ impl Filter {
     }
 
     /// A filter that was parsed before.
-    pub(super) fn of(filter: &EventFilter) -> Self {
+    pub fn of(filter: &EventFilter) -> Self {
         Self {
             kinds: filter.kinds.iter().copied().collect(),
             rooms: filter.rooms.iter().cloned().collect(),
@@ -51,7 +51,7 @@ impl Filter {
         }
     }
 
-    pub(super) fn wants(&self, event: &Event) -> bool {
+    pub fn wants(&self, event: &Event) -> bool {
         // What this version cannot name is for those who want everything.
         let kind = event.kind.as_ref().map_or(0, |kind| kind_of(kind).into());
         (self.kinds.is_empty() || self.kinds.contains(&kind))

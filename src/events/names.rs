@@ -4,19 +4,34 @@ use std::sync::{Mutex, PoisonError};
 /// Names that metrics tell apart in the life of a process; more share one.
 const NAMES_MAX: usize = 64;
 
-static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+/// Names that somebody gives, as labels. Labels live as long as the process, so there are so many and no more.
+#[derive(Debug)]
+pub struct Names(Mutex<BTreeSet<&'static str>>);
 
-/// A consumer's name as a label. Labels live as long as the process, so there are so many and no more.
-pub(super) fn label(name: &str) -> &'static str {
-    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-    match names.get(name) {
-        Some(known) => known,
-        None if names.len() >= NAMES_MAX => "other",
-        None => {
-            let kept: &'static str = Box::leak(name.into());
-            names.insert(kept);
-            kept
+pub(super) static CONSUMERS: Names = Names::new();
+
+impl Names {
+    pub const fn new() -> Self {
+        Self(Mutex::new(BTreeSet::new()))
+    }
+
+    pub fn label(&self, name: &str) -> &'static str {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match names.get(name) {
+            Some(known) => known,
+            None if names.len() >= NAMES_MAX => "other",
+            None => {
+                let kept: &'static str = Box::leak(name.into());
+                names.insert(kept);
+                kept
+            }
         }
+    }
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -26,8 +41,9 @@ mod tests {
 
     #[test]
     fn so_many_names_are_told_apart_and_one_more_is_not() {
-        let labels: BTreeSet<_> = (0..NAMES_MAX + 2).map(|nth| label(&format!("consumer-{nth}"))).collect();
-        assert!(labels.contains("other") && labels.len() <= NAMES_MAX + 1, "{labels:?}");
-        assert_eq!(label("consumer-0"), "consumer-0");
+        let names = Names::new();
+        let labels: BTreeSet<_> = (0..NAMES_MAX).map(|nth| names.label(&format!("consumer-{nth}"))).collect();
+        assert!(labels.len() == NAMES_MAX && !labels.contains("other"), "{labels:?}");
+        assert_eq!([names.label("one-more"), names.label("consumer-0")], ["other", "consumer-0"]);
     }
 }

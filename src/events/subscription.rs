@@ -98,7 +98,7 @@ impl Subscription {
             if has_room && let Some(event) = self.ready.pop_front() {
                 self.sent.push_back(event.position);
                 self.spoke = Instant::now();
-                declared::events_delivered_total(names::label(&self.consumer.row.name)).increment(1);
+                declared::events_delivered_total(names::CONSUMERS.label(&self.consumer.row.name)).increment(1);
                 return Ok(Next::Event(event));
             }
             if has_room && self.read().await? {

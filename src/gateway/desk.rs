@@ -8,6 +8,7 @@ use veza_engine::room::unavailable;
 use veza_proto::gateway::v1::Reason;
 
 use super::status::{because, refused};
+use crate::audio::Audio;
 use crate::events::Events;
 use crate::hub::{Call, Hub};
 use crate::store::StoreError;
@@ -22,6 +23,7 @@ pub(super) struct Records {
     pub(super) hub: Hub,
     pub(super) desk: Arc<dyn Desk>,
     pub(super) events: Events,
+    pub(super) audio: Audio,
 }
 
 impl Records {
@@ -29,6 +31,9 @@ impl Records {
     pub(super) async fn keep_stream(&self, row: &StreamRow, used: Option<&Used>) -> Result<bool, Status> {
         let kept = self.desk.keep_stream(row, used, self.hub.now_ms()).await.map_err(failed)?;
         self.events.wake();
+        if kept {
+            self.audio.changed(&row.stream);
+        }
         Ok(kept)
     }
 

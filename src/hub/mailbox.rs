@@ -43,6 +43,8 @@ pub enum Letter {
     /// The session is in this room no more.
     Evicted(RoomId, Box<RoomEvicted>),
     Volatile(Encoded),
+    /// A push that is of use later too, given up when the session reads slowly.
+    Told(Encoded),
     Order(Box<Order>),
 }
 
@@ -222,7 +224,11 @@ mod tests {
                 Letter::Delivery(_) => delivered += 1,
                 Letter::Missed(room) => missed.push(room.as_str().to_owned()),
                 Letter::Order(_) => orders += 1,
-                Letter::Answer(_) | Letter::Notice(..) | Letter::Evicted(..) | Letter::Volatile(_) => {
+                Letter::Answer(_)
+                | Letter::Notice(..)
+                | Letter::Evicted(..)
+                | Letter::Told(_)
+                | Letter::Volatile(_) => {
                     panic!("{letter:?}")
                 }
             }

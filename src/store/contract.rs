@@ -7,6 +7,7 @@ mod launcher;
 mod calls;
 mod changes;
 mod events;
+mod hooks;
 mod members;
 mod pages;
 mod random;
@@ -24,6 +25,7 @@ use veza_proto::{Cmid, RoomId, UserId};
 
 pub(super) use self::launcher::cluster;
 use super::desk::Desk;
+use super::hooks::Hooks;
 use super::outbox::Outbox;
 use super::records::Records;
 use super::{Anchor, Entry, MemoryStore, PostgresStore, SqliteStore, Store, View};
@@ -117,6 +119,17 @@ macro_rules! suites {
             events::old_events_are_removed_and_it_is_known_how_far,
             events::a_consumer_is_removed_once_under_a_key,
             events::events_of_others_are_appended,
+            hooks::a_webhook_is_kept_as_it_was_made_and_changed,
+            hooks::a_webhook_is_a_consumer_that_nobody_sees,
+            hooks::there_are_so_many_webhooks_and_no_more,
+            hooks::a_webhook_is_made_once_under_a_key,
+            hooks::one_node_holds_a_webhook_until_it_falls_silent,
+            hooks::only_who_holds_a_webhook_settles,
+            hooks::a_webhook_that_is_set_back_repeats,
+            hooks::what_is_put_aside_is_listed_and_told_as_it_is_by_then,
+            hooks::dead_letters_are_delivered_again_oldest_first,
+            hooks::dead_letters_at_their_bound_and_one_past,
+            hooks::what_is_removed_is_gone,
             events::streams_and_reviews_are_told_as_they_are_kept,
             events::a_revocation_is_told_with_itself,
             random::the_same_operations_give_the_same_answers_as_memory,
@@ -154,8 +167,8 @@ pub(super) fn postgres_at(url: String) -> config::Database {
 }
 
 /// All that a database is.
-pub(super) trait Database: Store + Outbox + Records + Desk {}
-impl<T: Store + Outbox + Records + Desk> Database for T {}
+pub(super) trait Database: Store + Outbox + Records + Desk + Hooks {}
+impl<T: Store + Outbox + Records + Desk + Hooks> Database for T {}
 
 /// The clock of the stories.
 const NOW: u64 = 1_760_000_000_000;

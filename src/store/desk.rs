@@ -13,6 +13,7 @@ use veza_proto::gateway::v1::{
 use veza_proto::{RoomId, UserId};
 
 pub(super) use self::memory::Kept;
+pub(super) use self::sql::{claim, remember};
 use super::Answered;
 use super::outbox::Told;
 

@@ -12,6 +12,7 @@ use veza_proto::{RoomId, UserId};
 
 use super::analysis::{Query, document};
 use super::desk::Kept;
+use super::hooks::Hooked;
 use super::outbox::Outboxed;
 use super::records::Remembered;
 use super::{
@@ -27,6 +28,7 @@ pub struct MemoryStore {
     pub(super) kept: Kept,
     /// Taken after all others.
     outbox: Mutex<Outboxed>,
+    pub(super) hooked: Hooked,
 }
 
 impl MemoryStore {

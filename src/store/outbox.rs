@@ -8,10 +8,10 @@ use veza_proto::gateway::v1::{Event, EventFilter, MessageStored, event};
 use veza_proto::v1::{Message, Tombstone};
 use veza_proto::{RoomId, UserId};
 
-pub(super) use self::memory::Outboxed;
+pub(super) use self::memory::{Outboxed, renewed};
 use super::Answered;
 
-/// Consumers that there may be.
+/// Consumers that there may be; webhooks are not counted.
 pub const CONSUMERS_MAX: u32 = 32;
 
 /// The part of a database that is about events. Every implementation passes the suite in `store/contract/events.rs`.
@@ -40,7 +40,7 @@ pub trait Outbox: Send + Sync + 'static {
 
     fn consumer<'a>(&'a self, name: &'a str) -> Answered<'a, Option<ConsumerRow>>;
 
-    /// In the order of their names, after `after`, at most `limit`.
+    /// Without webhooks, in the order of their names, after `after`, at most `limit`.
     fn consumers<'a>(&'a self, after: &'a str, limit: u32) -> Answered<'a, Vec<ConsumerRow>>;
 
     /// Moves a consumer forward, never back. Answers where it stands, `None` when there is none.

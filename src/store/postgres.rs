@@ -246,6 +246,10 @@ impl Database for PostgresStore {
         self.readers.close().await;
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn timeout(&self) -> Duration {
         self.timeout
     }

@@ -24,7 +24,7 @@ pub(super) use self::find::EXPIRE;
 pub(super) use self::find::Find;
 #[cfg(test)]
 pub(super) use self::outbox::ALL as EVERY_LOOK;
-pub(super) use self::outbox::tell;
+pub(super) use self::outbox::{event, span, tell};
 #[cfg(test)]
 pub(super) use self::read::ALL as EVERY_READ;
 pub(super) use self::row::{Row, damaged, entry_columns};
@@ -91,6 +91,9 @@ pub(super) trait Database: Send + Sync + 'static {
     fn health(&self) -> impl Future<Output = Result<String, StoreError>> + Send;
 
     fn end(&self) -> impl Future<Output = ()> + Send;
+
+    /// Whether other nodes may be using it.
+    fn is_shared(&self) -> bool;
 
     /// The bound of every call.
     fn timeout(&self) -> Duration;

@@ -29,6 +29,8 @@ use super::sql::{Cell, Database, Find, Part, Rows, Statement};
 /// Connections that read; more would only wait for the same disk.
 pub(super) const READERS_MAX: u32 = 8;
 
+const NOBODY_DELIVERS: &str = "UPDATE webhooks SET holder = 0 WHERE holder <> 0";
+
 /// The embedded database: WAL with `synchronous=FULL`, so a commit that returned survives the loss of power.
 #[derive(Debug)]
 pub struct SqliteStore {
@@ -53,6 +55,8 @@ impl SqliteStore {
         connect::migrate(&mut schema).await?;
         let writer = Writer::start(path, timeout)?;
         writer.run(|connected| fill::fill(connected)).await?;
+        // Who delivered for webhooks is gone: the file is ours.
+        writer.run(|connected| connected.execute(NOBODY_DELIVERS, [])).await?;
         schema.close().await?;
         let readers = connect::readers(&options, readers, timeout).await?;
         Ok(Self { writer, readers, timeout, claim })
@@ -117,6 +121,10 @@ impl Database for SqliteStore {
         if let Err(error) = self.claim.unlock() {
             tracing::warn!(%error, "the claim on the database ends with the process");
         }
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 
     fn timeout(&self) -> Duration {

@@ -59,6 +59,16 @@ declare! {
     counter bytes_sent_total(transport) "Bytes of frames handed to the transport.";
     histogram handshake_seconds(transport) "From the first packet or byte to an accepted link.";
 
+    gauge audio_streams() "Streams that somebody here publishes or listens to.";
+    gauge audio_listeners() "Listeners of live audio on this node.";
+    counter audio_packets_received_total() "Media packets of publishers.";
+    counter audio_packets_refused_total(reason) "Media packets of publishers, and reports of listeners, that were not taken: malformed, foreign (not this session's stream), rate, busy (this node has too much to do).";
+    counter audio_packets_sent_total() "Media packets handed to listeners' connections.";
+    counter audio_packets_dropped_total(reason) "Media packets for listeners that were not sent: late (waited 200 ms), flushed (the network was congested), impossible (too large for the path).";
+    counter audio_quality_changes_total(reason) "Listeners that were given another rung, packet time or redundancy.";
+    counter audio_underruns_total() "Times that a listener had nothing to play, as listeners report.";
+    histogram audio_forward_seconds() "From a media packet read of its publisher's link to the last listener's connection.";
+
     counter sessions_opened_total(transport) "Sessions that were welcomed.";
     counter sessions_closed_total(transport, reason) "Welcomed sessions that ended, by close code or by how the link ended.";
     counter sessions_resumed_total(transport) "Sessions welcomed with a resume token that was accepted.";
@@ -109,6 +119,15 @@ declare! {
     gauge events_kept() "Events in the outbox, at most: from the first position that is kept to the last.";
     counter sessions_untold_total(kind) "Comings and goings of sessions that no event tells of, because too many waited: connected, disconnected.";
     gauge events_streams() "Consumers whose stream is open on this node.";
+
+    counter webhooks_attempts_total(webhook, outcome) "Deliveries tried: delivered, status (another than 2xx), redirect, gone (410), address (no public one), unreachable, late (no answer in time), unwritable (no JSON).";
+    histogram webhooks_attempt_seconds() "One delivery, from looking up its address to the status.";
+    counter webhooks_dead_letters_total(webhook) "Events that could not be delivered and were put aside.";
+    counter webhooks_dead_letters_dropped_total(webhook) "Dead letters that went because there were too many.";
+    counter webhooks_missed_total(webhook) "Times that a webhook was so far behind that events were gone before they were delivered.";
+    gauge webhooks_lag(webhook) "Positions between the outbox's end and where a webhook stands; other: webhooks past the 64th.";
+    gauge webhooks_lag_seconds(webhook) "How long the oldest event has waited that a webhook has not delivered or put aside.";
+    gauge webhooks_held() "Webhooks that this node delivers for.";
 
     counter certificate_reloads_total(outcome) "Certificates reloaded or renewed: ok, failed.";
     gauge certificate_expires_seconds() "When the current certificate ends, seconds since 1970-01-01 UTC.";

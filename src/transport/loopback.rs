@@ -128,6 +128,7 @@ fn configuration(data: &std::path::Path) -> config::Config {
             reflection: false,
         },
         events: config::Events { retention_hours: 72, rows_max: 10_000_000 },
+        webhooks: config::Webhooks { allow_private: false, ca_file: None, give_up_after: Duration::from_secs(1_800) },
         tls: config::Tls { files: None },
         auth: config::Auth {
             algorithm: config::TokenAlgorithm::EdDsa,
@@ -232,6 +233,10 @@ async fn echo(_admission: Admission, mut link: Box<dyn Link>, tell: mpsc::Sender
                 let lane = if matches!(lane, Lane::Bulk(_)) { lane } else { Lane::Control };
                 let error = Error::permanent(ErrorCode::Malformed, error.to_string());
                 send(&mut *link, lane, &Encoded::reply(0, reply::Result::Error(error))).await;
+            }
+            Inbound::Media { packet } => {
+                let sent = link.media().send(&[&[0], &packet[..]].concat().into());
+                tell(format!("{sent:?}"));
             }
             Inbound::BadDatagram { .. } | Inbound::Alive => {}
             Inbound::Ended(_) => return,

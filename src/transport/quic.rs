@@ -14,6 +14,7 @@ use veza_proto::v1::ClientFrame;
 use veza_proto::{CloseCode, DatagramKind, Encoded, Lane, frame};
 
 use super::lanes::{Heard, Lanes};
+use super::media::{MediaSender, Prefix};
 use super::meters::Meters;
 use super::{DatagramSent, End, Inbound, Link, Peer};
 
@@ -34,8 +35,8 @@ pub(super) trait Carrier: Send + 'static {
     /// A close code as the error code of one stream.
     fn stream_code(code: CloseCode) -> VarInt;
 
-    /// The datagram of [`Encoded::datagram`] as this carrier sends it.
-    fn datagram(&self, session_zero: Bytes) -> Bytes;
+    /// What stands before its datagrams.
+    fn prefix(&self) -> Prefix;
 
     /// Says the close in what this carrier has for it besides the connection's own; ready when the peer has it.
     fn poll_goodbye(&mut self, cx: &mut Context<'_>, code: CloseCode, reason: &str) -> Poll<()>;
@@ -72,9 +73,12 @@ impl<C: Carrier> QuicLink<C> {
         Self { peer, carrier, lanes: Lanes::new(C::stream_code), closing: None, ended: false, meters }
     }
 
-    fn datagram(&self, bytes: &[u8]) -> Inbound {
+    fn datagram(&self, bytes: Bytes) -> Inbound {
         self.meters.datagrams_in.increment(1);
-        match read_datagram(bytes) {
+        if bytes.first() == Some(&(DatagramKind::Media as u8)) && bytes.len() <= DATAGRAM_BYTES_MAX {
+            return Inbound::Media { packet: bytes };
+        }
+        match read_datagram(&bytes) {
             Some(frame) => Inbound::Datagram { frame, bytes: bytes.len() },
             None => {
                 self.meters.datagrams_malformed.increment(1);
@@ -105,7 +109,7 @@ impl<C: Carrier> Link for QuicLink<C> {
                     // An error says that the client has ended it already.
                     let _ = recv.stop(C::stream_code(CloseCode::Malformed));
                 }
-                Arrival::Datagram(bytes) => return Poll::Ready(self.datagram(&bytes)),
+                Arrival::Datagram(bytes) => return Poll::Ready(self.datagram(bytes)),
                 Arrival::Ended(end) => {
                     self.ended = true;
                     return Poll::Ready(Inbound::Ended(end));
@@ -129,7 +133,7 @@ impl<C: Carrier> Link for QuicLink<C> {
     }
 
     fn send_datagram(&mut self, frame: &Encoded) -> DatagramSent {
-        let Some(bytes) = frame.datagram().map(|bytes| self.carrier.datagram(bytes)) else {
+        let Some(bytes) = frame.datagram().map(|bytes| self.carrier.prefix().before(&bytes)) else {
             self.meters.datagrams_too_large.increment(1);
             return DatagramSent::TooLarge;
         };
@@ -154,6 +158,10 @@ impl<C: Carrier> Link for QuicLink<C> {
             }
             Err(quinn::SendDatagramError::ConnectionLost(_)) => DatagramSent::Dropped,
         }
+    }
+
+    fn media(&self) -> MediaSender {
+        MediaSender::quic(self.carrier.connection().clone(), self.carrier.prefix())
     }
 
     fn ping(&mut self) {}
@@ -230,8 +238,8 @@ impl Carrier for Plain {
         close_code(code)
     }
 
-    fn datagram(&self, session_zero: Bytes) -> Bytes {
-        session_zero.slice(1..)
+    fn prefix(&self) -> Prefix {
+        Prefix::None
     }
 
     fn poll_goodbye(&mut self, _cx: &mut Context<'_>, _code: CloseCode, _reason: &str) -> Poll<()> {

@@ -24,6 +24,7 @@ use wtransport_proto::error::ErrorCode;
 use self::capsules::Capsules;
 use self::connection::{Connection, News};
 use self::request::Request;
+use super::media::Prefix;
 use super::meters::Meters;
 use super::origins::{Origins, bearer};
 use super::quic::{Arrival, Carrier, QuicLink};
@@ -247,9 +248,8 @@ impl Carrier for Session {
         stream_code(code)
     }
 
-    fn datagram(&self, session_zero: Bytes) -> Bytes {
-        // Zero is what every browser's first request makes it; only then nothing is copied.
-        if self.id == 0 { session_zero } else { datagram_of(self.id, &session_zero[1..]) }
+    fn prefix(&self) -> Prefix {
+        Prefix::Session(self.id)
     }
 
     /// Sends the close capsule, ends the CONNECT stream, and waits until the client has ended its side (the draft, section 5)
@@ -298,7 +298,7 @@ fn h3_code(code: ErrorCode) -> VarInt {
 }
 
 /// A datagram of a session that is not the first stream of its connection.
-fn datagram_of(session: u64, payload: &[u8]) -> Bytes {
+pub(super) fn datagram_of(session: u64, payload: &[u8]) -> Bytes {
     use wtransport_proto::bytes::BytesWriter;
     let quarter = wtransport_proto::varint::VarInt::try_from_u64(session / 4).expect("less than a stream's id");
     let mut bytes = Vec::with_capacity(quarter.size() + payload.len());

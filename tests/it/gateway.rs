@@ -7,6 +7,7 @@ mod reviews;
 mod rooms;
 mod server;
 mod streams;
+mod webhooks;
 
 use tonic::metadata::Ascii;
 use tonic::metadata::MetadataValue;
@@ -22,6 +23,7 @@ use veza::rpc::messages_client::MessagesClient;
 use veza::rpc::moderation_client::ModerationClient;
 use veza::rpc::rooms_client::RoomsClient;
 use veza::rpc::streams_client::StreamsClient;
+use veza::rpc::webhooks_client::WebhooksClient;
 use veza_client::proto::gateway::v1 as gateway;
 
 use crate::carrier::{Carrier, Stage};
@@ -89,6 +91,10 @@ impl Backend {
 
     pub fn streams(&self) -> StreamsClient<Shown> {
         StreamsClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    pub fn webhooks(&self) -> WebhooksClient<Shown> {
+        WebhooksClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
     /// A room with an owner and members.

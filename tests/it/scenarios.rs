@@ -11,6 +11,7 @@ use crate::server::Start;
 
 mod changes;
 mod limits;
+mod live;
 mod members;
 mod presence;
 mod resume;
@@ -50,6 +51,12 @@ macro_rules! stories {
 type Story = for<'a> fn(&'a Stage) -> LocalBoxFuture<'a, ()>;
 
 stories! {
+    live:
+        a_stream_is_heard_by_who_listens
+        a_publisher_who_comes_back_goes_on_in_the_same_stream
+        only_its_own_publisher_is_heard
+        a_listener_chooses_a_quality
+        streams_at_their_bounds_and_one_past;
     talk:
         two_people_talk_and_a_third_reads_it_later
         a_retry_is_stored_once_and_other_content_is_a_conflict

@@ -75,8 +75,8 @@ fn deployments_set_only_variables_that_are_read() {
 #[test]
 fn the_protocol_is_told_whole() {
     let protocol = read("docs/PROTOCOL.md");
-    let schema =
-        read("proto/veza/v1/session.proto") + &read("proto/veza/v1/rooms.proto") + &read("proto/veza/v1/chat.proto");
+    let schema: String =
+        ["session", "rooms", "chat", "audio"].map(|file| read(&format!("proto/veza/v1/{file}.proto"))).concat();
     let mut findings = Vec::new();
     for code in CloseCode::ALL {
         let row = |line: &str| {

@@ -1,8 +1,9 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use veza_proto::Format;
 use veza_proto::v1::client_frame::Command;
@@ -20,6 +21,8 @@ use driver::{Driver, HELLO_ID, result_of, say_hello};
 
 /// Commands waiting for the link; more of them make their callers wait.
 const REQUESTS: usize = 16;
+/// Media packets that wait to be read: a second of four streams.
+const MEDIA: usize = 200;
 
 /// One session on one link: hello was said and answered. Cloning counts a reference; when the last is dropped the link
 /// closes without a bye, so that the session can be resumed.
@@ -73,11 +76,26 @@ struct Shared {
     /// Milliseconds after `opened` at which the server was last heard.
     heard_ms: AtomicU64,
     ended: OnceLock<Ended>,
+    media: Mutex<Option<Media>>,
 }
 
 enum Request {
     Command { lane: Lane, command: Box<Command>, reply: Option<oneshot::Sender<Result<reply::Result, Error>>> },
+    Media(Bytes),
     Bye,
+}
+
+/// A media packet, and when it came.
+type Arrived = (Bytes, Instant);
+
+/// The media packets of a connection, as they come. Up to a second's worth waits to be read; what comes then is lost.
+pub struct Media(mpsc::Receiver<Arrived>);
+
+impl Media {
+    /// The next packet ([`veza_proto::media::MediaPacket::read`]) and when it came; `None` when the link has ended.
+    pub async fn next(&mut self) -> Option<(Bytes, Instant)> {
+        self.0.recv().await
+    }
 }
 
 impl Connection {
@@ -114,6 +132,7 @@ impl Connection {
 
     fn start(link: Link, welcome: Welcome, held: VecDeque<push::Event>, options: &Options) -> (Self, Pushes) {
         let (requests, received) = mpsc::channel(REQUESTS);
+        let (media, arriving) = mpsc::channel(MEDIA);
         let (pushes, events) = mpsc::channel(options.pushes.max(1));
         let shared = Arc::new(Shared {
             welcome,
@@ -123,8 +142,9 @@ impl Connection {
             opened: Instant::now(),
             heard_ms: AtomicU64::new(0),
             ended: OnceLock::new(),
+            media: Mutex::new(Some(Media(arriving))),
         });
-        let driver = Driver::new(link, received, pushes, held, shared.clone());
+        let driver = Driver::new(link, received, pushes, media, held, shared.clone());
         #[expect(
             clippy::disallowed_methods,
             reason = "it ends with the last handle of its connection, or with the link"
@@ -169,6 +189,19 @@ impl Connection {
     pub async fn tell(&self, command: Command) -> Result<(), Error> {
         let lane = lane_of(&command);
         self.request(Request::Command { lane, command: Box::new(command), reply: None }).await
+    }
+
+    /// The media packets of this connection, to whoever asks first.
+    pub fn media(&self) -> Option<Media> {
+        self.shared.media.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Sends a media packet ([`veza_proto::media::MediaPacket::write`] without its first byte). It may be lost.
+    ///
+    /// # Errors
+    /// [`Error::Ended`]
+    pub async fn send_media(&self, packet: Bytes) -> Result<(), Error> {
+        self.request(Request::Media(packet)).await
     }
 
     /// Leaves for good: the session cannot be resumed. Waits until the link has ended, about a second at most.
@@ -235,6 +268,7 @@ fn is_bulk(command: &Command) -> bool {
             | Command::ListReactions(_)
             | Command::ListPins(_)
             | Command::ListAudit(_)
+            | Command::ListStreams(_)
     )
 }
 
@@ -247,7 +281,7 @@ fn lane_of(command: &Command) -> Lane {
         | Command::React(_)
         | Command::Pin(_)
         | Command::Repair(_) => Lane::Chat,
-        Command::Typing(_) => Lane::Datagram,
+        Command::Typing(_) | Command::ReceiverReport(_) => Lane::Datagram,
         Command::Hello(_)
         | Command::RefreshToken(_)
         | Command::Ping(_)
@@ -273,7 +307,15 @@ fn lane_of(command: &Command) -> Lane {
         | Command::ListReactions(_)
         | Command::ListPins(_)
         | Command::ListAudit(_)
-        | Command::Unsubscribe(_) => Lane::Control,
+        | Command::Unsubscribe(_)
+        | Command::ListStreams(_)
+        | Command::CreateStream(_)
+        | Command::PublishStream(_)
+        | Command::EndStream(_)
+        | Command::SetPlaying(_)
+        | Command::Listen(_)
+        | Command::Unlisten(_)
+        | Command::SetQuality(_) => Lane::Control,
     }
 }
 

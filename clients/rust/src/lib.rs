@@ -48,7 +48,7 @@ mod trust;
 mod peer;
 
 pub use client::{Client, Config, Events, TokenSource};
-pub use connection::{Connection, Options, Pushes};
+pub use connection::{Connection, Media, Options, Pushes};
 pub use endpoints::{EndpointOptions, Endpoints};
 pub use entry::{Entry, new_cmid};
 pub use error::{ConnectError, Ended, Error};

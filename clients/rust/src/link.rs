@@ -9,6 +9,7 @@ pub(crate) mod webtransport;
 
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use veza_proto::v1::{ClientFrame, ServerFrame};
 use veza_proto::{CloseCode, Format};
 
@@ -29,6 +30,8 @@ pub(crate) enum Lane {
 #[derive(Debug)]
 pub(crate) enum Inbound {
     Frame(ServerFrame),
+    /// A media packet, unread.
+    Media(Bytes),
     /// A sign of life without content.
     Alive,
     /// Nothing comes after this.
@@ -81,6 +84,14 @@ impl Link {
         match self {
             Link::Streams(link) => link.start_send(lane, frame),
             Link::WebSocket(link) => link.start_send(frame),
+        }
+    }
+
+    /// Sends a media packet: by datagram, which may be lost, or behind what waits on WebSocket.
+    pub(crate) fn send_media(&mut self, packet: Bytes) {
+        match self {
+            Link::Streams(link) => link.send_media(packet),
+            Link::WebSocket(link) => link.send_media(packet),
         }
     }
 

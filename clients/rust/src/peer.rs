@@ -299,7 +299,16 @@ impl Peer {
             | Command::ListRevisions(_)
             | Command::ListReactions(_)
             | Command::ListPins(_)
-            | Command::ListAudit(_)) => panic!("the peer does not know {other:?}"),
+            | Command::ListAudit(_)
+            | Command::ListStreams(_)
+            | Command::CreateStream(_)
+            | Command::PublishStream(_)
+            | Command::EndStream(_)
+            | Command::SetPlaying(_)
+            | Command::Listen(_)
+            | Command::Unlisten(_)
+            | Command::SetQuality(_)
+            | Command::ReceiverReport(_)) => panic!("the peer does not know {other:?}"),
         })
     }
 

@@ -22,14 +22,16 @@ export const launch = (more = []) => chromium.launch({ executablePath: process.e
 export async function bringOwnPage(context) {
   const dist = process.env.DIST;
   if (!dist) return;
-  await context.route(({ origin, pathname }) => origin === url && /^\/(|app\.js|style\.css)$/.test(pathname), async (route) => {
+  await context.route(({ origin, pathname }) => origin === url && /^\/(|(app|links|record|playout|worklets)\.js|style\.css)$/.test(pathname), async (route) => {
     const name = new URL(route.request().url()).pathname.slice(1) || "index.html";
-    await route.fulfill({ response: await route.fetch(), body: readFileSync(`${dist}/${name}`, "utf8") });
+    const response = await route.fetch();
+    const contentType = { html: "text/html", js: "text/javascript", css: "text/css" }[name.split(".").pop()];
+    await route.fulfill({ response, status: 200, contentType, body: readFileSync(`${dist}/${name}`, "utf8") });
   });
 }
 
-/** Runs `story` with a browser, prints one JSON summary and sets the exit code. */
-export async function run(name, deadlineMs, story) {
+/** Runs `story` with a browser that has these `flags` more, prints one JSON summary and sets the exit code. */
+export async function run(name, deadlineMs, story, flags = []) {
   const summary = { name, ok: false, ms: 0, checks: [], figures: {}, shots: [], errors: [] };
   const started = Date.now();
   const finish = (code) => {
@@ -43,7 +45,7 @@ export async function run(name, deadlineMs, story) {
   }, deadlineMs);
   let browser;
   try {
-    browser = await launch();
+    browser = await launch(flags);
     await story({ browser, ...tools(summary) });
     summary.ok = summary.errors.length === 0;
   } catch (error) {

@@ -5,8 +5,8 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "nod
 import { build } from "esbuild";
 
 const OUT = "dist";
-/** A page that is larger than this has grown by mistake; the protobuf runtime and the schema take 110 KiB of it. Bytes. */
-const APP_BYTES_MAX = 224 * 1024;
+/** A page that is larger than this has grown by mistake; the protobuf runtime and the schema take 120 KiB of it. Bytes. */
+const APP_BYTES_MAX = 272 * 1024;
 
 const bundle = async (entry) => {
   const { outputFiles } = await build({
@@ -26,6 +26,10 @@ const files = new Map([
   ["index.html", readFileSync("public/index.html")],
   ["icon.svg", readFileSync("public/icon.svg")],
   ["app.js", await bundle("src/app/main.ts")],
+  ["links.js", await bundle("src/worker/links.ts")],
+  ["record.js", await bundle("src/worker/record.ts")],
+  ["playout.js", await bundle("src/worker/playout.ts")],
+  ["worklets.js", await bundle("src/worker/worklets.ts")],
   ["style.css", await bundle("src/app/style.css")],
 ]);
 

@@ -14,6 +14,9 @@ export function furnish(server, now = Date.now()) {
   const day = 24 * 60 * MINUTE;
   for (const [id, title] of [["lobby", "Lobby"], ["friday-listening", "Friday listening"], ["synths", "Synths & patches"], ["vinyl", "Vinyl diggers"], ["late-night", "Late night radio"]]) server.room(id, title);
   const admit = (room, user, role, readSeq = 0) => server.room(room).members.set(user, { role, joinedMs: now - day, mutedUntilMs: 0, reason: "", deliveredSeq: readSeq, readSeq });
+  const show = (id, title, owner, listeners, playing, onAir = true) => ({ id, title, owner, room: `stream.${id}`, state: 2, onAir, listeners, playing, startedMs: BigInt(now - 20 * MINUTE) });
+  server.streams = [show("night", "Late night radio", "mira", 41, "Halves – Polana"), show("patch", "Patching live", "tuna", 6, "", false)];
+  server.room("stream.night", "Late night radio");
   server.room("lobby").topic = "What we listen to this week";
   for (const [user, role] of [["alice", 5], ["mira", 3], ["jonas", 2], ["tuna", 2]]) admit("lobby", user, role);
   for (let at = 0; at < 70; at++) server.say("lobby", ["mira", "jonas", "tuna"][at % 3], `Message number ${at} from a longer past.`, now - 2 * day + at * MINUTE);

@@ -132,6 +132,17 @@ for (const [size, viewport] of Object.entries({ desktop: { width: 1280, height: 
       await shot("create");
       await close();
     }
+    if (size === "phone") await page.click("#open-rooms");
+    await press("tab-live");
+    await page.waitForSelector("[data-testid=live-item]");
+    await page.waitForTimeout(250);
+    await shot("live");
+    await page.click("[data-testid=live-item]");
+    await page.waitForSelector("[data-testid=live-play]");
+    await page.waitForTimeout(250);
+    await shot("show");
+    await page.goto(`${base}/?user=alice#/room/lobby`);
+    await page.waitForFunction(() => window.veza?.snapshot().roomState === "live");
     await type("composer", "/fail");
     await page.press("[data-testid=composer]", "Enter");
     await page.waitForSelector(".is-failed");

@@ -2,11 +2,15 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { ServerFrameSchema } from "../src/gen/veza/v1/session_pb";
-import { concat, delimit, FRAME_BYTES_MAX, FrameError, FrameReader } from "../src/sdk/codec";
+import { decode } from "../src/sdk/codec";
+import { concat, delimit, FRAME_BYTES_MAX, FrameError, FrameReader } from "../src/sdk/framing";
 
 const pong = (id: number, text = "") =>
   toBinary(ServerFrameSchema, create(ServerFrameSchema, { frame: { case: "reply", value: { id, result: { case: "error", value: { message: text } } } } }));
-const idOf = (frame: ReturnType<FrameReader["push"]>[number]) => (frame.frame.case === "reply" ? frame.frame.value.id : -1);
+const idOf = (bytes: Uint8Array) => {
+  const { frame } = decode(bytes);
+  return frame.case === "reply" ? frame.value.id : -1;
+};
 
 test("frames come out whole however they come in", () => {
   const bytes = concat(delimit(pong(1)), delimit(pong(2, "x".repeat(300))), delimit(new Uint8Array(0)));

@@ -1,7 +1,7 @@
 // A clock that moves by hand and a server that answers by hand.
 
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { type ClientFrame, ServerFrameSchema } from "../src/gen/veza/v1/session_pb";
+import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { type ClientFrame, ClientFrameSchema, ServerFrameSchema } from "../src/gen/veza/v1/session_pb";
 import type { Clock } from "../src/sdk/clock";
 import type { Lane, Link, LinkHandlers, Opener, TransportName } from "../src/sdk/link";
 import type { Draft } from "../src/sdk/drafts";
@@ -54,6 +54,10 @@ type CommandOf<Case> = Extract<ClientFrame["command"], { case: Case }>["value"];
 
 export class FakeLink implements Link {
   readonly said: Said[] = [];
+  readonly media: Uint8Array[] = [];
+  /** The handles whose packets go to a port. */
+  readonly carried: number[] = [];
+  mediaBytesMax = 1_100;
   closed: number | undefined;
   private handlers: LinkHandlers | undefined;
 
@@ -67,13 +71,27 @@ export class FakeLink implements Link {
     this.handlers = handlers;
   }
 
-  send(lane: Lane, frame: ClientFrame): void {
-    const said = { lane, id: frame.id, command: frame.command };
+  send(lane: Lane, _: number, bytes: Uint8Array): void {
+    const { id, command } = fromBinary(ClientFrameSchema, bytes);
+    const said = { lane, id, command };
     this.said.push(said);
     queueMicrotask(() => {
       const result = this.answer(said, this);
       if (result) this.reply(said.id, result);
     });
+  }
+
+  sendMedia(packet: Uint8Array): void {
+    this.media.push(packet);
+  }
+
+  carry(_: MessagePort, handle: number): void {
+    this.carried.push(handle);
+  }
+
+  /** The server sends a media packet. */
+  hear(packet: Uint8Array): void {
+    this.handlers?.media(packet);
   }
 
   close(code: number): void {
@@ -101,7 +119,7 @@ export class FakeLink implements Link {
   }
 
   private frame(frame: FrameInit): void {
-    this.handlers?.frame(create(ServerFrameSchema, { frame } as MessageInitShape<typeof ServerFrameSchema>));
+    this.handlers?.frame(toBinary(ServerFrameSchema, create(ServerFrameSchema, { frame } as MessageInitShape<typeof ServerFrameSchema>)));
   }
 }
 

@@ -6,6 +6,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { type WebSocket, WebSocketServer } from "ws";
+import type { AudioStreamSchema } from "../src/gen/veza/v1/audio_pb";
 import { Role, SystemKind, View } from "../src/gen/veza/v1/chat_pb";
 import { MemberFilter, RoomJoinedSchema, RoomKind, Sanction, VerdictSchema } from "../src/gen/veza/v1/rooms_pb";
 import { type ClientFrame, ClientFrameSchema, ErrorCode, ServerFrameSchema } from "../src/gen/veza/v1/session_pb";
@@ -55,6 +56,8 @@ export class FakeServer {
   refuseTokens = 0;
   /** What `/veza.json` says besides the WebSocket address. */
   discovery: Record<string, unknown> = {};
+  /** The shows that are live; nothing is heard of them. */
+  streams: MessageInitShape<typeof AudioStreamSchema>[] = [];
   private sockets: WebSocketServer;
 
   private constructor(private readonly http: Server) {
@@ -201,6 +204,8 @@ export class FakeServer {
         const listed = rooms.filter((room) => room.members.has(peer.user) || (!command.value.mine && room.kind === RoomKind.PUBLIC));
         return { case: "roomList", value: { rooms: listed.map((room) => room.info(peer.user)), next: "" } };
       }
+      case "listStreams":
+        return { case: "streamList", value: { streams: this.streams } };
       case "openDirect": {
         const pair = [peer.user, command.value.user].sort();
         const id = `dm.${pair.join(".")}`;

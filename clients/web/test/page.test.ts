@@ -3,8 +3,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { countdown, dayLabel, linkPieces, rttText, slug, span, textPieces, typingText } from "../src/app/format";
+import { History, sampleOf, SPAN_MS } from "../src/app/live/history";
+import { clockText, ingestText, listeningText, qualityText, roomOfStream, streamOfRoom, streamText } from "../src/app/live/livetext";
 import { buildRows, fateText, type RowsInput } from "../src/app/rows";
-import { parseRoute, pastedRoute, routeTo } from "../src/app/route";
+import { liveRouteTo, parseRoute, pastedRoute, routeTo } from "../src/app/route";
 import { obstacle } from "../src/app/obstacle";
 import { FOREVER_MS } from "../src/sdk/index";
 import type { Message } from "../src/sdk/message";
@@ -99,6 +101,10 @@ test("addresses of rooms, messages and invitations", () => {
   for (const route of [{ room: "a" }, { room: "a", seq: 7 }, { room: "a", invite: "c" }]) assert.deepEqual(parseRoute(routeTo(route)), route);
   assert.deepEqual(pastedRoute(" https://veza.example/#/room/vip?invite=abc \n"), { room: "vip", invite: "abc" });
   assert.equal(pastedRoute("hello"), undefined);
+  assert.deepEqual(parseRoute(liveRouteTo("friday")), { room: "stream.friday" });
+  assert.deepEqual(pastedRoute("https://veza.example/#/live/friday"), { room: "stream.friday" });
+  assert.equal(parseRoute(`#/live/${"a".repeat(58)}`), undefined, "no room could be called like that");
+  assert.deepEqual([streamOfRoom(roomOfStream("friday")), streamOfRoom("friday")], ["friday", undefined]);
 });
 
 test("why nothing can be said", () => {
@@ -145,4 +151,40 @@ test("small texts", () => {
   assert.equal(slug("  Čaj & Jazz: Petak! "), "caj-jazz-petak");
   assert.equal(dayLabel(at(0, 0), at(23, 59)), "Today");
   assert.match(dayLabel(at(1, 1, 2), at(1, 1)), /2/);
+});
+
+test("what a show is, and how it is heard", () => {
+  const stream = { id: "a", title: "A", description: "", owner: "alice", room: "stream.a", profile: "music" as const, state: "live" as const, onAir: true, listeners: 2, playing: "Song", startedMs: 0 };
+  assert.equal(streamText(stream), "alice · 2 listening · ♪ Song");
+  assert.equal(streamText({ ...stream, onAir: false, playing: "" }), "alice · silent now");
+  assert.equal(streamText({ ...stream, state: "ended" }), "alice · over");
+  const quality = { rung: 1, bitsPerSecond: 32_000, packetMs: 60, redundancy: 2, pin: "auto" as const, reason: "loss" as const };
+  assert.equal(qualityText(quality), "32 kb/s: the network loses packets");
+  assert.equal(qualityText({ ...quality, pin: "low", reason: "choice" }), "32 kb/s");
+  assert.deepEqual(
+    [listeningText("waiting", true, true, quality), listeningText("listening", false, true, quality), listeningText("listening", true, false, quality), listeningText("over", true, true, quality)],
+    ["Reconnecting…", "Waiting for the publisher…", "Buffering…", "Over"],
+  );
+});
+
+test("what becomes of what is sent", () => {
+  const totals = { frames: 0, lost: 0, recovered: 0, late: 0, refused: 0, refusal: "" };
+  assert.equal(ingestText(totals), "Nothing has arrived yet");
+  assert.equal(ingestText({ ...totals, frames: 3_250 }), "1:05 sent, nothing lost");
+  assert.equal(ingestText({ ...totals, frames: 50, lost: 1, late: 2, recovered: 3 }), "0:01 sent, 1 frame lost, 2 late, 3 repaired");
+  assert.equal(ingestText({ ...totals, frames: 50, refused: 1, refusal: "a frame is not 20 ms of Opus" }), "Refused: a frame is not 20 ms of Opus");
+  assert.deepEqual([0, 65, 3_725].map(clockText), ["0:00", "1:05", "1:02:05"]);
+});
+
+test("a graph remembers two minutes", () => {
+  const history = new History();
+  const quality = { rung: 0, bitsPerSecond: 96_000, packetMs: 20, redundancy: 0, pin: "auto" as const, reason: "start" as const };
+  const playing = (received: number, lost: number, late: number) => ({ reception: { received, lost, late, bufferMs: 80 }, bytes: 0, spanMs: 250, playing: true, targetMs: 40, rate: 0, rung: 0 });
+  assert.deepEqual(history.series(0).map(({ text }) => text), ["–", "–", "–", "–", "–"]);
+  for (let atMs = 0; atMs <= SPAN_MS + 60_000; atMs += 1_000) history.add(sampleOf(playing(46, 2, 2), quality, atMs));
+  const series = history.series(SPAN_MS + 60_000);
+  assert.deepEqual(series.map(({ name, text }) => `${name} ${text}`), ["Rung 96 kb/s", "Packet 20 ms", "Copies 0", "Buffer 80 ms", "Loss 8.0 %"]);
+  assert.deepEqual(series.map(({ points }) => [points.length, points[0]?.[0], points.at(-1)?.[0]]), series.map(() => [121, 0, 1]));
+  assert.deepEqual(series.map(({ points }) => points.at(-1)?.[1]), [0.75, 1 / 3, 0, 0.4, 1], "what is off the scale is its top");
+  assert.equal(sampleOf(playing(0, 0, 0), undefined, 0).loss, 0);
 });

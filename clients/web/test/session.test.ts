@@ -9,7 +9,7 @@ function story(answer?: (said: Said) => ReplyInit | undefined) {
   const link = new FakeLink("webtransport", answer);
   const ends: SessionEnd[] = [];
   const rtts: number[] = [];
-  const session = new Session(link, clock, { push: () => {}, rtt: (ms) => rtts.push(ms), ended: (end) => ends.push(end) });
+  const session = new Session(link, clock, { push: () => {}, media: () => {}, rtt: (ms) => rtts.push(ms), ended: (end) => ends.push(end) });
   return { clock, link, session, ends, rtts };
 }
 
@@ -66,6 +66,22 @@ test("the closing push says the code, whatever the transport says after it", asy
   assert.deepEqual(ends, [{ code: 4013, reason: "overloaded", retryAfterMs: 700 }]);
   await clock.pass(5_000);
   assert.equal(ends.length, 1);
+});
+
+test("a link that should be heard and is not has less time than others, and one that says anything has more", async () => {
+  const { clock, link, session, ends } = story();
+  session.probe(1_500);
+  session.probe(1_500);
+  assert.equal(link.of("ping").length, 1);
+  await clock.pass(1_000);
+  link.hear(Uint8Array.of(2));
+  await clock.pass(1_000);
+  assert.equal(ends.length, 0);
+  session.probe(1_500);
+  await clock.pass(1_499);
+  assert.equal(ends.length, 0);
+  await clock.pass(1);
+  assert.deepEqual([ends.length, link.closed], [1, 4410]);
 });
 
 const welcome = (said: Said): ReplyInit | undefined => {

@@ -62,6 +62,18 @@ impl Session {
             Command::ListReactions(list) => self.list_reactions(&ticket, list),
             Command::ListPins(list) => self.list_pins(&ticket, &list),
             Command::ListUnread(list) => self.list_unread(&ticket, list),
+            Command::ListStreams(list) => self.list_streams(&ticket, &list),
+            Command::CreateStream(create) => self.create_stream(&ticket, create),
+            Command::PublishStream(publish) => self.publish_stream(&ticket, publish),
+            Command::EndStream(end) => self.end_stream(&ticket, &end),
+            Command::SetPlaying(set) => self.set_playing(&ticket, set),
+            Command::Listen(listen) => self.listen_stream(&ticket, &listen),
+            Command::Unlisten(unlisten) => self.unlisten_stream(&ticket, &unlisten),
+            Command::SetQuality(set) => self.set_quality(&ticket, &set),
+            Command::ReceiverReport(report) => {
+                self.receiver_report(report, now);
+                Ok(())
+            }
         };
         if let Err(error) = outcome {
             self.refuse(&ticket, error, now);
@@ -182,7 +194,16 @@ fn rate_of(command: &Command) -> Rate {
         | Command::ListRevisions(_)
         | Command::ListReactions(_)
         | Command::ListPins(_)
-        | Command::ListUnread(_) => Rate::Request,
+        | Command::ListUnread(_)
+        | Command::ListStreams(_)
+        | Command::CreateStream(_)
+        | Command::PublishStream(_)
+        | Command::EndStream(_)
+        | Command::SetPlaying(_)
+        | Command::Listen(_)
+        | Command::Unlisten(_)
+        | Command::SetQuality(_)
+        | Command::ReceiverReport(_) => Rate::Request,
     }
 }
 

@@ -163,6 +163,13 @@ impl Session {
         }
     }
 
+    /// A push about something that the client follows, as [`Session::handle_notice`] is about a room.
+    pub fn handle_told(&mut self, frame: &Encoded, now: Timestamp) {
+        if self.user().is_some() && self.lanes.bytes() < limits::QUEUE_BYTES_VOLATILE {
+            self.lanes.push(Lane::Control, frame.clone(), now);
+        }
+    }
+
     /// A datagram could not be sent: a message goes by stream instead.
     pub fn handle_datagram_unsent(&mut self, datagram: Datagram, now: Timestamp) {
         if let Some((room, seq)) = datagram.message {

@@ -115,7 +115,7 @@ impl Session {
             return Err(bad("sanction must be named"));
         }
         if seconds > wire::SANCTION_SECONDS_MAX {
-            return Err(bad(&format!("seconds may be at most {}, 0 for no end", wire::SANCTION_SECONDS_MAX)));
+            return Err(bad(format!("seconds may be at most {}, 0 for no end", wire::SANCTION_SECONDS_MAX)));
         }
         text("reason", &moderate.reason, wire::REASON_BYTES_MAX)?;
         let (actor, at_ms, reason) = (self.me()?.into(), now.as_millis(), moderate.reason);
@@ -128,7 +128,7 @@ impl Session {
         let user = some_user(&create.user)?;
         let seconds = if create.seconds == 0 { wire::INVITE_SECONDS_DEFAULT } else { create.seconds };
         if seconds > wire::INVITE_SECONDS_MAX {
-            return Err(bad(&format!("seconds may be at most {}", wire::INVITE_SECONDS_MAX)));
+            return Err(bad(format!("seconds may be at most {}", wire::INVITE_SECONDS_MAX)));
         }
         self.ask(ticket.clone(), Ask::Invite { room, user, uses_max: create.uses_max, seconds });
         Ok(())

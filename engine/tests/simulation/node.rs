@@ -309,7 +309,8 @@ impl Node {
                         self.close(key, around);
                         return;
                     }
-                    Output::Note(_) => {}
+                    // Nobody here has to do with live audio.
+                    Output::AskAudio { .. } | Output::Media(_) | Output::Note(_) => {}
                 }
             } else if !self.write(key, around) {
                 break;

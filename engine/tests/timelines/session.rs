@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use veza_engine::audio::AudioAsk;
 use veza_engine::ledger::Content;
 use veza_engine::room::Delivered;
 use veza_engine::session::{Admitted, Note, Output, Profile, Refusal, Refused, Session, Settings};
@@ -272,6 +273,14 @@ impl Stall {
                 }
                 line
             }
+            Output::AskAudio { ticket, ask } => {
+                let line = format!("ask audio {ask:?}");
+                if !matches!(ask, AudioAsk::Report(_)) {
+                    self.asked.push(ticket);
+                }
+                line
+            }
+            Output::Media(packet) => format!("media of {} bytes", packet.len()),
             Output::Datagram(datagram) => format!("datagram <- {}", said(&datagram.frame)),
             Output::Ping => "ping the link".into(),
             Output::Close { code, reason } => format!("close {} {reason:?}", code.code()),
@@ -390,6 +399,9 @@ fn pushed(event: &push::Event) -> String {
         push::Event::RoomEvicted(evicted) => format!("evicted from {} {:?}", evicted.room, evicted.sanction()),
         push::Event::RoomChanged(changed) => format!("room changed {:?}", changed.room),
         push::Event::ReceiptsChanged(changed) => format!("receipts {:?}", changed.receipts),
+        push::Event::StreamChanged(changed) => format!("stream changed {:?}", changed.stream),
+        push::Event::QualityChanged(changed) => format!("quality changed {:?}", changed.quality),
+        push::Event::IngestReport(report) => format!("ingest {report:?}"),
     }
 }
 

@@ -371,7 +371,10 @@ impl<'a> Conversation<'a> {
             | push::Event::Reconnect(_)
             | push::Event::Closing(_)
             | push::Event::RoomChanged(_)
-            | push::Event::ReceiptsChanged(_) => {}
+            | push::Event::ReceiptsChanged(_)
+            | push::Event::StreamChanged(_)
+            | push::Event::QualityChanged(_)
+            | push::Event::IngestReport(_) => {}
         }
     }
 

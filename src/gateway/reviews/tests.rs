@@ -5,6 +5,7 @@ use veza_engine::ledger::Settings;
 use veza_proto::v1::RoomKind;
 
 use super::*;
+use crate::audio::Audio;
 use crate::authz::Authz;
 use crate::bus::MemoryBus;
 use crate::clock::Clock;
@@ -71,7 +72,8 @@ async fn calls(tasks: &Tasks) -> (ReviewCalls, Arc<MemoryStore>) {
     let desk: Arc<dyn Desk> = store.clone();
     let retention = Retention { hours: 1, rows_max: 1_000 };
     let events = Events::start(store.clone(), Arc::default(), retention, Clock::start(), tasks);
-    (ReviewCalls { records: Records { hub, desk, events } }, store)
+    let audio = Audio::start(hub.clone(), Arc::clone(&desk), events.clone(), 1, Clock::start(), tasks);
+    (ReviewCalls { records: Records { hub, desk, events, audio } }, store)
 }
 
 fn asked(outcome: Outcome) -> Request<DecideRequest> {

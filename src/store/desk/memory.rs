@@ -27,6 +27,18 @@ impl Kept {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Keeps a key that was used for something else than the desk's records.
+    pub(in crate::store) fn remember(&self, used: Option<&Used>) {
+        self.lock().remember(used);
+    }
+
+    /// Whether a key is used already.
+    pub(in crate::store) fn knows(&self, used: &Used) -> bool {
+        let inner = self.lock();
+        let before = inner.used.get(&(used.service.clone(), used.key.clone()));
+        before.is_some_and(|before| before.at_ms.saturating_add(KEPT_MS) > used.at_ms)
+    }
 }
 
 impl Inner {

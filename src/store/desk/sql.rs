@@ -36,6 +36,8 @@ const USED: &str = "SELECT c.service, c.name, c.digest, c.made, c.at_ms FROM rec
     WHERE c.service = $1 AND c.name = $2";
 const USE: &str = "INSERT INTO record_calls (service, name, digest, made, at_ms) VALUES ($1, $2, $3, $4, $5) \
     ON CONFLICT (service, name) DO UPDATE SET digest = excluded.digest, made = excluded.made, at_ms = excluded.at_ms";
+/// As [`USE`], of a key that nobody may be using.
+const CLAIM: &str = "INSERT INTO record_calls (service, name, digest, made, at_ms) VALUES ($1, $2, $3, $4, $5)";
 const FORGET: &str = "DELETE FROM record_calls WHERE at_ms <= $1";
 
 impl<D: Database> Desk for D {
@@ -134,7 +136,17 @@ impl<D: Database> Desk for D {
     }
 }
 
-fn remember(used: Option<&Used>) -> Vec<Statement<'_>> {
+/// What keeps a key.
+pub(in crate::store) fn remember(used: Option<&Used>) -> Vec<Statement<'_>> {
+    keep(USE, used)
+}
+
+/// As [`remember`]; the database refuses what another node has kept meanwhile.
+pub(in crate::store) fn claim(used: Option<&Used>) -> Vec<Statement<'_>> {
+    keep(CLAIM, used)
+}
+
+fn keep<'a>(sql: &'static str, used: Option<&'a Used>) -> Vec<Statement<'a>> {
     let Some(Used { service, key, digest, made, at_ms }) = used else { return Vec::new() };
     let values: Vec<Cell<'_>> = vec![
         service.as_str().into(),
@@ -143,7 +155,7 @@ fn remember(used: Option<&Used>) -> Vec<Statement<'_>> {
         made.as_str().into(),
         (*at_ms).into(),
     ];
-    vec![(FORGET, vec![at_ms.saturating_sub(KEPT_MS).into()]), (USE, values)]
+    vec![(FORGET, vec![at_ms.saturating_sub(KEPT_MS).into()]), (sql, values)]
 }
 
 fn stream(row: &impl Row) -> Result<StreamRow, StoreError> {

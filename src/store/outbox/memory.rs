@@ -7,6 +7,7 @@ use veza_proto::RoomId;
 use veza_proto::gateway::v1::{Event, EventFilter, event};
 
 use super::{CONSUMERS_MAX, ConsumerRow, Outbox, Registration, Removed, Span, Start, Told, stored};
+use crate::store::hooks::CONSUMER_PREFIX;
 use crate::store::{Answered, MemoryStore};
 
 /// The outbox as a sentence.
@@ -15,7 +16,8 @@ pub(in crate::store) struct Outboxed {
     events: BTreeMap<u64, Kept>,
     head: u64,
     expired: u64,
-    consumers: BTreeMap<String, ConsumerRow>,
+    /// Webhooks among them.
+    pub(in crate::store) consumers: BTreeMap<String, ConsumerRow>,
     calls: BTreeMap<(String, String), (u64, u64)>,
 }
 
@@ -51,7 +53,7 @@ impl Outboxed {
         }
     }
 
-    fn span(&self) -> Span {
+    pub(in crate::store) fn span(&self) -> Span {
         Span { expired: self.expired, head: self.head }
     }
 }
@@ -64,6 +66,19 @@ fn event(ledger: &Ledger, position: u64, kept: &Kept) -> Event {
     };
     let room = kept.room.as_ref().map(String::from).unwrap_or_default();
     Event { position, at_ms: kept.at_ms, room, user: kept.user.clone(), kind }
+}
+
+/// An event about a message, with the message as it is now.
+pub(in crate::store) fn renewed(ledger: &Ledger, event: &mut Event) {
+    if let (Ok(room), Some(event::Kind::Message(told))) = (RoomId::parse(&event.room), &event.kind) {
+        let seq = told.message.as_ref().map_or(0, |message| message.seq);
+        event.kind = Some(entry(ledger, &room, seq, event.at_ms));
+    }
+}
+
+/// Whether callers may see it.
+fn is_named(row: &ConsumerRow) -> bool {
+    !row.name.starts_with(CONSUMER_PREFIX)
 }
 
 fn entry(ledger: &Ledger, room: &RoomId, seq: u64, at_ms: u64) -> event::Kind {
@@ -107,7 +122,7 @@ impl Outbox for MemoryStore {
     fn register<'a>(&'a self, wanted: &'a Registration) -> Answered<'a, Option<ConsumerRow>> {
         let mut outbox = self.outbox();
         let Span { expired, head } = outbox.span();
-        let full = outbox.consumers.len() >= CONSUMERS_MAX as usize;
+        let full = outbox.consumers.values().filter(|row| is_named(row)).count() >= CONSUMERS_MAX as usize;
         if full && !outbox.consumers.contains_key(&wanted.name) {
             return ready(Ok(None)).boxed();
         }
@@ -136,7 +151,8 @@ impl Outbox for MemoryStore {
 
     fn consumers<'a>(&'a self, after: &'a str, limit: u32) -> Answered<'a, Vec<ConsumerRow>> {
         let outbox = self.outbox();
-        let rows = outbox.consumers.values().filter(|row| row.name.as_str() > after).take(limit as usize);
+        let rows = outbox.consumers.values().filter(|row| row.name.as_str() > after && is_named(row));
+        let rows = rows.take(limit as usize);
         ready(Ok(rows.cloned().collect())).boxed()
     }
 

@@ -21,10 +21,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "trust", include_str!("../migrations/postgres/0003_trust.sql")),
     (4, "events", include_str!("../migrations/postgres/0004_events.sql")),
     (5, "streams", include_str!("../migrations/postgres/0005_streams.sql")),
+    (6, "webhooks", include_str!("../migrations/postgres/0006_webhooks.sql")),
 ];
 
 /// The schema's version that this server writes.
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 
 /// What the server insists on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -36,13 +36,14 @@ const REGISTER: &str = "INSERT INTO consumers (name, filter, position, holder, c
     SELECT CAST($1 AS text), $2, CAST($3 AS bigint), CAST($4 AS bigint), CAST($5 AS bigint), 0 \
     FROM outbox_state AS s WHERE s.one = 1 \
     AND (EXISTS (SELECT 1 FROM consumers AS c WHERE c.name = $1) \
-    OR (SELECT count(*) FROM consumers AS c WHERE c.name > '') < $6) \
+    OR (SELECT count(*) FROM consumers AS c WHERE c.name > '' AND NOT (c.name >= 'webhook:' AND c.name < 'webhook;')) \
+    < $6) \
     ON CONFLICT (name) DO UPDATE SET holder = excluded.holder";
 const REFILTER: &str = "UPDATE consumers SET filter = $2 WHERE name = $1";
 const CONSUMER: &str = "SELECT c.name, c.filter, c.position, c.holder, c.created_ms, c.acknowledged_ms \
     FROM consumers AS c WHERE c.name = $1";
 const CONSUMERS: &str = "SELECT c.name, c.filter, c.position, c.holder, c.created_ms, c.acknowledged_ms \
-    FROM consumers AS c WHERE c.name > $1 ORDER BY c.name LIMIT $2";
+    FROM consumers AS c WHERE c.name > $1 AND NOT (c.name >= 'webhook:' AND c.name < 'webhook;') ORDER BY c.name LIMIT $2";
 const ACKNOWLEDGE: &str = "UPDATE consumers SET position = $2, acknowledged_ms = $3 WHERE name = $1 AND position < $2";
 const REMOVE: &str = "DELETE FROM consumers WHERE name = $1";
 const CALL: &str = "SELECT k.digest, k.at_ms FROM calls AS k WHERE k.service = $1 AND k.name = $2";
@@ -197,7 +198,7 @@ impl<D: Database> Outbox for D {
     }
 }
 
-async fn span(database: &impl Database) -> Result<Span, StoreError> {
+pub(in crate::store) async fn span(database: &impl Database) -> Result<Span, StoreError> {
     let found = database.fetch(SPAN, &[]).await?;
     let row = found.first().ok_or_else(|| damaged("outbox_state has no row"))?;
     let expired = row.natural("expired")?;
@@ -233,7 +234,8 @@ fn keep<'a>(key: &'a OnceKey, at_ms: u64) -> [Statement<'a>; 2] {
     [(FORGET_CALL, id().into()), (KEEP_CALL, kept.collect())]
 }
 
-fn event(row: &impl Row) -> Result<Event, StoreError> {
+/// A row of the outbox, or of what is told like it: with the room and the entry that it is about.
+pub(in crate::store) fn event(row: &impl Row) -> Result<Event, StoreError> {
     let room = row.text_or_null("room")?.map(|id| RoomId::parse(&id)).transpose().map_err(damaged)?;
     let (at_ms, seq) = (row.natural("told_ms")?, row.natural("told_seq")?);
     let kind = match &room {

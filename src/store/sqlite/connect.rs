@@ -25,10 +25,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (5, "words later", include_str!("../migrations/sqlite/0005_words_later.sql")),
     (6, "events", include_str!("../migrations/sqlite/0006_events.sql")),
     (7, "streams", include_str!("../migrations/sqlite/0007_streams.sql")),
+    (8, "webhooks", include_str!("../migrations/sqlite/0008_webhooks.sql")),
 ];
 
 /// The schema's version that this server writes.
-pub(super) const VERSION: i64 = 7;
+pub(super) const VERSION: i64 = 8;
 
 /// The file that `sqlite://path` or `sqlite:path` names.
 pub(in crate::store) fn path_of(url: &str) -> Result<PathBuf, OpenError> {

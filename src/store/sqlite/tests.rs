@@ -8,6 +8,7 @@ use veza_proto::{RoomId, UserId};
 use super::connection::Connected;
 use super::*;
 use crate::store::contract::{appended, create, delete, edit, say, stored_at};
+use crate::store::hooks::EVERY_LOOK as EVERY_HOOK;
 use crate::store::sql::{self, Row as _};
 use crate::store::{Anchor, Entry, Scope, Search, Store as _, Unread, View};
 use crate::{config, store};
@@ -93,7 +94,8 @@ async fn every_connection_that_writes_is_durable() {
 async fn no_statement_walks_a_table() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir.path().join("veza.db")).await;
-    let reads = [read::MATCHING].into_iter().chain(sql::EVERY_READ).chain(sql::EVERY_LOOK).map(str::to_owned);
+    let reads =
+        [read::MATCHING].into_iter().chain(sql::EVERY_READ).chain(sql::EVERY_LOOK).chain(EVERY_HOOK).map(str::to_owned);
     for sql in connection::every_statement().into_iter().chain(reads) {
         let plan = sqlx::query_as::<_, (i64, i64, i64, String)>(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
         for (_, _, _, step) in plan.fetch_all(&store.readers).await.unwrap() {

@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 use tokio_tungstenite::tungstenite::{self, Message};
 use veza_proto::frame::{server_from_json, to_json};
-use veza_proto::limits::FRAME_BYTES_MAX;
+use veza_proto::limits::{DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX};
 
 use super::*;
 use crate::config::TlsFiles;
@@ -300,4 +300,20 @@ async fn tls_with_files_and_a_deadline_for_the_handshake() {
 
     let ended = tokio::time::timeout(Duration::from_secs(8), silent.read_to_end(&mut Vec::new())).await;
     assert!(ended.is_ok(), "a TLS handshake has five seconds");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn media_packets_are_binary_messages_on_both_subprotocols() {
+    let house = house().await;
+    for protocol in [PROTO, JSON] {
+        let (mut socket, _) = connect(&house, &[protocol]).await.unwrap();
+        for len in [1, DATAGRAM_BYTES_MAX] {
+            let packet = Message::binary(vec![2; len]);
+            socket.send(packet.clone()).await.unwrap();
+            assert_eq!(next(&mut socket).await, packet);
+        }
+        // One more byte is no media packet, and no frame either.
+        socket.send(Message::binary(vec![2; DATAGRAM_BYTES_MAX + 1])).await.unwrap();
+        assert!(!next(&mut socket).await.is_empty());
+    }
 }

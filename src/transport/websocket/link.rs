@@ -13,10 +13,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as WsCode
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use veza_proto::frame::{self, FrameError};
-use veza_proto::limits::FRAME_BYTES_MAX;
+use veza_proto::limits::{DATAGRAM_BYTES_MAX, FRAME_BYTES_MAX};
 use veza_proto::v1::ClientFrame;
-use veza_proto::{CloseCode, Encoded, Format, Lane};
+use veza_proto::{CloseCode, DatagramKind, Encoded, Format, Lane};
 
+use super::super::media::{MediaSender, Queue};
 use super::super::meters::Meters;
 use super::super::quic::truncated;
 use super::super::{DatagramSent, End, Inbound, Link, Peer};
@@ -54,6 +55,7 @@ pub(super) struct WebSocketLink<S> {
     closed: Option<u16>,
     leaving: Option<Leaving>,
     ended: bool,
+    media: Arc<Queue>,
     meters: Arc<Meters>,
 }
 
@@ -77,7 +79,17 @@ enum Step {
 impl<S> WebSocketLink<S> {
     pub(super) fn new(socket: WebSocketStream<S>, peer: Peer, meters: Arc<Meters>) -> Self {
         meters.accepted.increment(1);
-        Self { peer, socket, unwritten: 0, blocked: false, closed: None, leaving: None, ended: false, meters }
+        Self {
+            peer,
+            socket,
+            unwritten: 0,
+            blocked: false,
+            closed: None,
+            leaving: None,
+            ended: false,
+            media: Arc::default(),
+            meters,
+        }
     }
 }
 
@@ -109,6 +121,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> WebSocketLink<S> {
             // The connection is gone, which the next read tells too.
             Err(_) => self.blocked = true,
         }
+    }
+
+    /// Takes a media packet, if one waits and the socket has taken everything: they must not wait where nobody can drop
+    /// them.
+    fn take_media(&mut self, cx: &Context<'_>) -> bool {
+        let Some(packet) = self.media.pop(cx) else { return false };
+        self.meters.datagrams_out.increment(1);
+        self.send(Message::Binary(packet));
+        true
     }
 
     /// After an error of the socket.
@@ -214,6 +235,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link for WebSocketLink<S> {
             };
             let bytes = message.len();
             return Poll::Ready(match (message, self.peer.format) {
+                (Message::Binary(packet), _) if is_media(&packet) => Inbound::Media { packet },
                 (Message::Text(text), Format::Json) => self.heard(frame::client_from_json(&text), bytes),
                 (Message::Binary(body), Format::Proto) => self.heard(frame::decode(&body), bytes),
                 (Message::Text(_), Format::Proto) => self.heard(Err(Self::wrong_kind("text")), bytes),
@@ -251,12 +273,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link for WebSocketLink<S> {
         if self.ended || self.leaving.is_some() {
             return Poll::Ready(());
         }
-        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
-        self.blocked = flushed.is_pending();
-        if flushed.is_ready() {
+        loop {
+            let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+            self.blocked = flushed.is_pending();
+            // An error says that the connection is gone; the next read tells.
+            let _gone = ready!(flushed);
             self.unwritten = 0;
+            if !self.take_media(cx) {
+                return Poll::Ready(());
+            }
         }
-        flushed.map(|_| ())
     }
 
     fn send_datagram(&mut self, frame: &Encoded) -> DatagramSent {
@@ -267,6 +293,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link for WebSocketLink<S> {
         self.meters.datagrams_out.increment(1);
         self.send(message(self.peer.format, frame));
         DatagramSent::Sent
+    }
+
+    fn media(&self) -> MediaSender {
+        MediaSender::queue(Arc::clone(&self.media))
     }
 
     /// Goes out with the next flush.
@@ -284,6 +314,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link for WebSocketLink<S> {
         ready!(self.poll_leave(cx));
         self.ended = true;
         Poll::Ready(())
+    }
+}
+
+/// A media packet's first byte begins no protobuf frame.
+fn is_media(message: &[u8]) -> bool {
+    message.first() == Some(&(DatagramKind::Media as u8)) && message.len() <= DATAGRAM_BYTES_MAX
+}
+
+impl<S> Drop for WebSocketLink<S> {
+    fn drop(&mut self) {
+        self.media.close();
     }
 }
 

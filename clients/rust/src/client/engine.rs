@@ -402,6 +402,8 @@ impl Engine {
             push::Event::TypingChanged(typing) => self.tell(Event::Typing(typing)).await,
             // The connection and the caller have taken these.
             push::Event::TokenExpiring(_) | push::Event::Reconnect(_) | push::Event::Closing(_) => {}
+            // Live audio is asked of a connection, not of the client that keeps rooms.
+            push::Event::StreamChanged(_) | push::Event::QualityChanged(_) | push::Event::IngestReport(_) => {}
         }
     }
 

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use veza_proto::CloseCode;
 use veza_proto::v1::client_frame::Command;
 use veza_proto::v1::{Bye, ClientFrame, Closing, Hello, Push, Reply, Welcome, push, reply, server_frame};
 
-use super::{Request, Shared};
+use super::{Arrived, Request, Shared};
 use crate::error::{Ended, Error};
 use crate::link::{Inbound, Lane, Link};
 
@@ -29,6 +29,7 @@ pub(super) struct Driver {
     link: Link,
     requests: mpsc::Receiver<Request>,
     pushes: mpsc::Sender<push::Event>,
+    media: mpsc::Sender<Arrived>,
     /// Pushes that found the queue full; while there are some nothing more is read.
     held: VecDeque<push::Event>,
     waiting: BTreeMap<u32, oneshot::Sender<Result<reply::Result, Error>>>,
@@ -56,10 +57,12 @@ impl Driver {
         link: Link,
         requests: mpsc::Receiver<Request>,
         pushes: mpsc::Sender<push::Event>,
+        media: mpsc::Sender<Arrived>,
         held: VecDeque<push::Event>,
         shared: Arc<Shared>,
     ) -> Self {
-        Self { link, requests, pushes, held, waiting: BTreeMap::new(), next_id: HELLO_ID + 1, closing: None, shared }
+        let waiting = BTreeMap::new();
+        Self { link, requests, pushes, media, held, waiting, next_id: HELLO_ID + 1, closing: None, shared }
     }
 
     pub(super) async fn run(mut self) {
@@ -104,6 +107,7 @@ impl Driver {
             };
             match woken {
                 Woken::Request(Some(Request::Command { lane, command, reply })) => self.send(lane, *command, reply),
+                Woken::Request(Some(Request::Media(packet))) => self.link.send_media(packet),
                 Woken::Request(Some(Request::Bye)) => return Leave::Bye,
                 Woken::Request(None) => return Leave::Dropped,
                 Woken::Link(inbound) => {
@@ -147,6 +151,8 @@ impl Driver {
         self.shared.heard_ms.store(heard, Ordering::Relaxed);
         match inbound {
             Inbound::Alive => {}
+            // Whoever plays too slowly, or not at all, loses it.
+            Inbound::Media(packet) => drop(self.media.try_send((packet, Instant::now()))),
             Inbound::Ended(ended) => return Some(ended),
             Inbound::Frame(frame) => match frame.frame {
                 Some(server_frame::Frame::Reply(reply)) => self.answer(reply),
@@ -203,7 +209,7 @@ pub(super) async fn say_hello(link: &mut Link, hello: Hello) -> Result<(Welcome,
                 }
                 Some(server_frame::Frame::Push(Push { event: None })) | None => {}
             },
-            Inbound::Alive => {}
+            Inbound::Alive | Inbound::Media(_) => {}
             Inbound::Ended(ended) => return Err(Error::Ended(ended)),
         }
     }

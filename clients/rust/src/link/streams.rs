@@ -65,9 +65,9 @@ impl StreamLink {
         }
         while let Poll::Ready(datagram) = self.datagrams.poll_next_unpin(cx) {
             let inbound = match datagram {
-                Some(Ok(datagram)) => match read_datagram(&datagram) {
-                    Some(frame) => Inbound::Frame(frame),
-                    // Media, or a kind of a later server: not for this client.
+                Some(Ok(datagram)) => match read_datagram(datagram) {
+                    Some(inbound) => inbound,
+                    // A kind of a later server: not for this client.
                     None => continue,
                 },
                 Some(Err(ended)) => Inbound::Ended(ended),
@@ -86,6 +86,11 @@ impl StreamLink {
             Lane::Datagram => &mut self.control,
         };
         stream.out.extend_from_slice(&encode_delimited(frame));
+    }
+
+    pub(crate) fn send_media(&self, packet: Bytes) {
+        // One that is not taken is lost like one that the network loses.
+        let _taken = self.carrier.send_bytes(packet);
     }
 
     pub(crate) fn buffered(&self) -> usize {
@@ -123,7 +128,7 @@ impl BulkOpener {
         match inbound {
             Inbound::Frame(frame) => Ok(frame),
             Inbound::Ended(ended) => Err(ended),
-            Inbound::Alive => Err(Ended::lost("the bulk stream ended without an answer")),
+            Inbound::Alive | Inbound::Media(_) => Err(Ended::lost("the bulk stream ended without an answer")),
         }
     }
 }
@@ -167,8 +172,12 @@ impl Carrier {
         if bytes.len() > DATAGRAM_BYTES_MAX {
             return false;
         }
+        self.send_bytes(bytes.into())
+    }
+
+    fn send_bytes(&self, bytes: Bytes) -> bool {
         match self {
-            Carrier::Quic(connection) => connection.send_datagram(bytes.into()).is_ok(),
+            Carrier::Quic(connection) => connection.send_datagram(bytes).is_ok(),
             Carrier::WebTransport(connection) => connection.send_datagram(bytes).is_ok(),
         }
     }
@@ -217,11 +226,11 @@ fn webtransport_ended(error: wtransport::error::ConnectionError, connection: &wt
     }
 }
 
-fn read_datagram(datagram: &[u8]) -> Option<ServerFrame> {
+fn read_datagram(datagram: Bytes) -> Option<Inbound> {
     let (kind, payload) = datagram.split_first()?;
     match DatagramKind::from_byte(*kind)? {
-        DatagramKind::Frame => veza_proto::frame::decode(payload).ok(),
-        DatagramKind::Media => None,
+        DatagramKind::Frame => veza_proto::frame::decode(payload).ok().map(Inbound::Frame),
+        DatagramKind::Media => Some(Inbound::Media(datagram)),
     }
 }
 

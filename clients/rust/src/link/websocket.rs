@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use prost::Message as _;
 use rustls::pki_types::ServerName;
@@ -18,7 +19,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use veza_proto::frame::{decode, server_from_json, to_json};
 use veza_proto::limits::FRAME_BYTES_MAX;
 use veza_proto::v1::{ClientFrame, ServerFrame};
-use veza_proto::{CloseCode, Format, SUBPROTOCOL_JSON, SUBPROTOCOL_PROTO};
+use veza_proto::{CloseCode, DatagramKind, Format, SUBPROTOCOL_JSON, SUBPROTOCOL_PROTO};
 
 use super::Inbound;
 use crate::Endpoints;
@@ -74,6 +75,9 @@ impl WebSocketLink {
     pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Inbound> {
         let Poll::Ready(message) = self.socket.poll_next_unpin(cx) else { return Poll::Pending };
         let frame = match message {
+            Some(Ok(Message::Binary(bytes))) if bytes.first() == Some(&(DatagramKind::Media as u8)) => {
+                return Poll::Ready(Inbound::Media(bytes));
+            }
             Some(Ok(Message::Binary(bytes))) => decode::<ServerFrame>(&bytes),
             Some(Ok(Message::Text(text))) => server_from_json(&text),
             Some(Ok(Message::Ping(_))) => {
@@ -102,6 +106,11 @@ impl WebSocketLink {
         };
         self.queued += message.len();
         self.queue.push_back(message);
+    }
+
+    pub(crate) fn send_media(&mut self, packet: Bytes) {
+        self.queued += packet.len();
+        self.queue.push_back(Message::Binary(packet));
     }
 
     pub(crate) fn buffered(&self) -> usize {

@@ -3,7 +3,8 @@ import { el } from "./dom";
 export type Field =
   | { name: string; kind: "text" | "area"; label: string; value?: string; placeholder?: string; max?: number; required?: boolean; pattern?: string; hint?: string }
   | { name: string; kind: "choice"; label: string; value?: string; options: readonly (readonly [value: string, label: string])[] }
-  | { name: string; kind: "check"; label: string; value?: boolean };
+  | { name: string; kind: "check"; label: string; value?: boolean }
+  | { name: string; kind: "file"; label: string; accept: string };
 
 export interface FormDialog {
   title: string;
@@ -33,6 +34,11 @@ export class Values {
     const input = this.inputs.get(name);
     return input instanceof HTMLInputElement && input.checked;
   }
+
+  file(name: string): File | undefined {
+    const input = this.inputs.get(name);
+    return input instanceof HTMLInputElement ? input.files?.[0] : undefined;
+  }
 }
 
 /** A modal dialog with a form. The browser keeps the focus in it and gives it back. */
@@ -49,6 +55,8 @@ export function askForm(wanted: FormDialog): void {
   form.append(problem, el("div", { class: "row" }, cancel, submit));
   const dialog = openDialog(wanted.title, form, wanted.testid);
   cancel.onclick = () => dialog.close();
+  // A field may follow another one from the beginning.
+  wanted.changed?.("", inputs);
   form.oninput = (event) => wanted.changed?.((event.target as Input).name, inputs);
   form.onsubmit = async (event) => {
     event.preventDefault();
@@ -96,7 +104,7 @@ function fieldNode(field: Field, inputs: Map<string, Input>): HTMLElement {
   inputs.set(field.name, input);
   if (field.kind === "check") return el("label", { class: "check" }, input, el("span", { text: field.label }));
   const node = el("label", { class: "field" }, el("span", { text: field.label }), input);
-  if (field.kind !== "choice" && field.hint) node.append(el("small", { class: "muted", text: field.hint }));
+  if (field.kind !== "choice" && field.kind !== "file" && field.hint) node.append(el("small", { class: "muted", text: field.hint }));
   return node;
 }
 
@@ -117,6 +125,11 @@ function inputFor(field: Field): Input {
   if (field.kind === "check") {
     input.type = "checkbox";
     input.checked = field.value ?? false;
+    return input;
+  }
+  if (field.kind === "file") {
+    input.type = "file";
+    input.accept = field.accept;
     return input;
   }
   input.value = field.value ?? "";

@@ -11,3 +11,7 @@ export const PIN = "M7 3h6l-1 6 2.5 3h-9L8 9zM10 12v5";
 export const MORE = "M5 10h.01M10 10h.01M15 10h.01";
 export const SEND = "M10 16V4M4.5 9.5L10 4l5.5 5.5";
 export const SEARCH = "M9 4a5 5 0 1 0 0 10A5 5 0 0 0 9 4M13 13l4 4";
+export const PLAY = "M7 4.5v11l9-5.5z";
+export const STOP = "M5.5 5.5h9v9h-9z";
+export const VOLUME = "M4 8v4h3l4 3.5v-11L7 8zM14 7.5a3.5 3.5 0 0 1 0 5";
+export const CHART = "M3 16h14M4 13l4-5 3 3 5-7";

@@ -3,6 +3,8 @@ import { showHelp } from "./help";
 
 export interface KeyHooks {
   search(): void;
+  /** Listens to the show, or stops. */
+  listen(): void;
   /** One room up or down in the list. */
   otherRoom(step: number): void;
   toComposer(): void;
@@ -21,6 +23,7 @@ export function setUpKeys(hooks: KeyHooks): void {
     if (event.ctrlKey || event.metaKey || event.altKey || writes(event.target)) return;
     if (event.key === "?") showHelp();
     else if (event.key === "/") hooks.search();
+    else if (event.key === "s") hooks.listen();
     else return;
     event.preventDefault();
   });

@@ -23,6 +23,7 @@ async function main(): Promise<void> {
     ...server,
     token: () => tokenFor(identity),
     refreshEndpoints: () => discover(),
+    linkWorker: "links.js",
     client: `veza-web/${server?.version ?? "?"}`,
     transport: (TRANSPORTS.includes(transport) ? transport : "auto") as "auto" | TransportName,
   });

@@ -6,6 +6,8 @@ import { react, showRevisions } from "./deeds";
 import { avatar, byId } from "./dom";
 import { roomName } from "./format";
 import { setUpKeys } from "./keys";
+import { Live } from "./live/live";
+import { streamOfRoom } from "./live/livetext";
 import { LogView } from "./logview";
 import { setUpMe } from "./me";
 import { type MenuItem, openMenu } from "./menu";
@@ -36,6 +38,7 @@ export class Page {
   private readonly people: PeoplePanel;
   private readonly panel: Panel;
   private readonly waiting: WaitingChip;
+  private readonly live: Live;
   private room: Room | undefined;
   private wanted: string | undefined;
   private unlisten: (() => void)[] = [];
@@ -76,12 +79,13 @@ export class Page {
     });
     this.people = new PeoplePanel(client, { room: () => this.room, go: (id) => this.go({ room: id }), mention: (user) => this.composer.mention(user) });
     this.panel = new Panel(() => this.people.view());
-    this.list = new RoomList(client, () => this.wanted);
+    this.live = new Live(client, { go: (room) => this.go({ room }), say: (text) => this.announcer.say(text) });
+    this.list = new RoomList(client, () => this.wanted, () => void this.live.list.refresh());
     this.waiting = new WaitingChip((seq) => void this.log.jumpBehind(seq).catch(errorToast));
     setUpStatus(client);
     setUpMe(client);
     this.listen();
-    exposeForTests(client, () => this.room, this.log);
+    exposeForTests(client, () => this.room, this.log, this.live);
     void this.open(this.addressed());
   }
 
@@ -104,6 +108,7 @@ export class Page {
     byId("open-people").onclick = () => this.panel.toggle("people", () => this.people.view());
     setUpKeys({
       search: () => this.search(),
+      listen: () => this.live.toggle(),
       otherRoom: (step) => {
         const id = this.list.beside(step);
         if (id) this.go({ room: id });
@@ -140,6 +145,7 @@ export class Page {
       this.panel.close();
       this.wanted = id;
       this.show(undefined);
+      this.live.showRoom(id);
       byId("room-title").textContent = id;
       this.list.render();
       try {
@@ -173,7 +179,9 @@ export class Page {
     byId("room-sub").textContent = error instanceof Error ? error.message : String(error);
     if (error instanceof VezaError && error.code === "not_found") {
       if (localStorage.getItem(LAST_ROOM_KEY) === id) localStorage.removeItem(LAST_ROOM_KEY);
-      toast(`There is no room #${id}, or you are not invited.`, "error", { label: "Create it", run: () => askNewRoom(this.client, (made) => this.go({ room: made }), id) });
+      const stream = streamOfRoom(id);
+      if (stream !== undefined) toast(`There is no show “${stream}”.`, "error");
+      else toast(`There is no room #${id}, or you are not invited.`, "error", { label: "Create it", run: () => askNewRoom(this.client, (made) => this.go({ room: made }), id) });
     } else errorToast(error);
   }
 
@@ -321,6 +329,7 @@ export class Page {
   private beginMenu(): void {
     const { client } = this;
     openMenu(byId("room-new"), "Begin", [
+      { label: "Go live…", testid: "menu-go-live", run: () => this.live.goLive() },
       { label: "New room…", testid: "menu-new-room", run: () => askNewRoom(client, (id) => this.go({ room: id })) },
       { label: "Message somebody…", testid: "menu-direct", run: () => askDirect(client, (id) => this.go({ room: id })) },
       { label: "Join by link…", testid: "menu-join", run: () => void askJoin(client, (route) => this.go(route)) },

@@ -11,8 +11,8 @@ const REFRESH_MS = 30_000;
 /** The list at the side: the rooms we are members of, or all there are. */
 export class RoomList {
   private readonly list = byId<HTMLUListElement>("room-list");
-  private readonly tabs = { mine: byId("tab-mine"), all: byId("tab-all") };
-  private tab: "mine" | "all" = "mine";
+  private readonly tabs = { mine: byId("tab-mine"), all: byId("tab-all"), live: byId("tab-live") };
+  private tab: keyof RoomList["tabs"] = "mine";
   private mine: RoomInfo[] = [];
   private all: RoomInfo[] = [];
   private refreshing = false;
@@ -22,9 +22,12 @@ export class RoomList {
   constructor(
     private readonly client: Client,
     private readonly active: () => string | undefined,
+    /** The list of shows comes in sight. */
+    private readonly live: () => void,
   ) {
     this.tabs.mine.onclick = () => this.choose("mine");
     this.tabs.all.onclick = () => this.choose("all");
+    this.tabs.live.onclick = () => this.choose("live");
     client.on("rooms", () => void this.refresh());
     client.on("welcome", () => void this.refresh());
     client.on("unread", this.render);
@@ -66,9 +69,13 @@ export class RoomList {
     return ids[(at + step + ids.length) % Math.max(1, ids.length)];
   }
 
-  private choose(tab: "mine" | "all"): void {
+  /** Shows the list of this name. */
+  choose(tab: keyof RoomList["tabs"]): void {
     this.tab = tab;
     for (const [name, button] of Object.entries(this.tabs)) button.setAttribute("aria-pressed", String(name === tab));
+    this.list.hidden = tab === "live";
+    for (const id of ["live-list", "go-live"]) byId(id).hidden = tab !== "live";
+    if (tab === "live") return this.live();
     this.render();
     void this.refresh();
   }
@@ -93,7 +100,7 @@ export class RoomList {
 
   /** Rooms first, then people. */
   private ordered(): RoomInfo[] {
-    const rooms = this.tab === "mine" ? this.mine : this.all;
+    const rooms = this.tab === "all" ? this.all : this.mine;
     return [...rooms].sort((a, b) => Number(a.kind === "direct") - Number(b.kind === "direct"));
   }
 
@@ -127,7 +134,7 @@ export class RoomList {
       return el("li", {}, link);
     });
     if (items.length === 0) {
-      items.push(el("li", { class: "empty", text: this.tab === "mine" ? "You are in no room yet. Look under All." : "No rooms yet." }));
+      items.push(el("li", { class: "empty", text: this.tab === "all" ? "No rooms yet." : "You are in no room yet. Look under All." }));
     }
     this.list.replaceChildren(...items);
     if (focused) this.list.querySelector<HTMLElement>(`a[data-room="${focused}"]`)?.focus({ preventScroll: true });

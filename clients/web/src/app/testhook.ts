@@ -1,4 +1,5 @@
 import type { Client, Room } from "../sdk/index";
+import type { Live } from "./live/live";
 import type { LogView } from "./logview";
 
 /** What an end-to-end test may look at: plain values only, so that it can cross from the page to the test. */
@@ -29,7 +30,7 @@ export interface Snapshot {
 }
 
 /** Puts `window.veza` there. */
-export function exposeForTests(client: Client, shown: () => Room | undefined, log: LogView): void {
+export function exposeForTests(client: Client, shown: () => Room | undefined, log: LogView, live: Live): void {
   const snapshot = (): Snapshot => {
     const room = shown();
     return {
@@ -67,5 +68,5 @@ export function exposeForTests(client: Client, shown: () => Room | undefined, lo
       unread: Object.fromEntries([...client.rooms.keys()].flatMap((id) => [client.unread.of(id) ?? []].flat().map(({ unread, mentions, readSeq }) => [id, { unread, mentions, readSeq }]))),
     };
   };
-  Object.defineProperty(window, "veza", { configurable: true, value: { client, snapshot } });
+  Object.defineProperty(window, "veza", { configurable: true, value: { client, snapshot, live } });
 }

@@ -6,6 +6,8 @@ import { commandOf } from "./drafts";
 import { connectionLost, toVezaError, VezaError } from "./errors";
 import { Emitter } from "./events";
 import type { Link, Opener } from "./link";
+import { LinkWorker, type WorkerLike } from "./linkworker";
+import { PACKET_BYTES_MAX } from "./media";
 import type { ClientEvents, Endpoints, Options, Status } from "./options";
 import { Outbox } from "./outbox";
 import type { PersonStatus, Presence } from "./people";
@@ -13,6 +15,7 @@ import { race, WinnerMemory } from "./race";
 import { Backoff, comeback, watchReturn } from "./reconnect";
 import { Room, type RoomPort } from "./room";
 import { type Command, type PushEvent, type ResultCase, type ResultOf, Session, type SessionEnd } from "./session";
+import { Streams } from "./streams";
 import { Unread } from "./unread";
 import { websocketOpener } from "./websocket";
 import { webtransportOpener } from "./webtransport";
@@ -23,6 +26,8 @@ export const CONNECTION_WAIT_MS = 30_000;
 export const STABLE_AFTER_MS = 5_000;
 /** New tokens that may be refused in a row before another one is not worth asking for. */
 export const REFUSALS_MAX = 3;
+/** A link that is to carry live audio, and does not, has so long to show that it is alive. Milliseconds. */
+export const LIVE_DEAD_AFTER_MS = 1_500;
 /** On WebSocket, WebTransport is tried again after this, then at growing distances up to the cap. Milliseconds. */
 export const UPGRADE_AFTER_MS = 5_000;
 const UPGRADE_CAP_MS = 10 * 60 * 1_000;
@@ -54,7 +59,9 @@ export class Client extends ClientCalls {
   private readonly clock: Clock;
   private readonly outbox: Outbox;
   private readonly backoff: Backoff;
+  protected readonly audio: Streams;
   private endpoints: Endpoints;
+  private readonly worker: LinkWorker | undefined;
   private session: Session | undefined;
   private token: string | undefined;
   /** Sessions in a row that were refused for their token. */
@@ -73,8 +80,20 @@ export class Client extends ClientCalls {
     super();
     this.clock = options.clock ?? systemClock;
     this.endpoints = options;
+    this.worker = options.linkWorker === undefined || typeof Worker === "undefined" ? undefined : new LinkWorker(new Worker(options.linkWorker, { type: "module" }) as WorkerLike);
     this.backoff = new Backoff(this.clock);
     this.outbox = new Outbox(this.clock, (room) => this.rooms.get(room)?.pendingChanged());
+    this.audio = new Streams(
+      {
+        call: this.call,
+        tell: (command) => this.session?.tell(command),
+        sendMedia: (packet) => this.session?.sendMedia(packet),
+        carry: (port, handle) => this.session?.carry(port, handle),
+        probe: () => this.session?.probe(LIVE_DEAD_AFTER_MS),
+        mediaBytesMax: () => this.session?.mediaBytesMax ?? PACKET_BYTES_MAX,
+      },
+      (stream) => this.events.emit("stream", stream),
+    );
   }
 
   on<Name extends keyof ClientEvents>(name: Name, listener: (value: ClientEvents[Name]) => void): () => void {
@@ -188,7 +207,7 @@ export class Client extends ClientCalls {
   /** The preferred transport first. */
   private openers(): Opener[] {
     const wanted = this.options.transport ?? "auto";
-    const all = (this.options.openers ?? defaultOpeners)(this.endpoints);
+    const all = this.options.openers?.(this.endpoints) ?? defaultOpeners(this.endpoints, this.worker);
     const usable = all.filter((opener) => wanted === "auto" || opener.transport === wanted);
     const remembered = this.memory().recall();
     return usable.sort((a, b) => Number(b.transport === remembered) - Number(a.transport === remembered));
@@ -221,6 +240,7 @@ export class Client extends ClientCalls {
           if (event.case === "reconnect") return this.drainLater(session, event.value.afterMs, finish);
           this.dispatch(event);
         },
+        media: (packet) => this.audio.heard(packet),
         rtt: (ms) => {
           this.rttMs = ms;
           this.events.emit("rtt", ms);
@@ -271,6 +291,7 @@ export class Client extends ClientCalls {
       { perSecond: limits?.publishPerSecond || 20, burst: limits?.publishBurst || 40 },
     );
     for (const waiter of this.waiters.splice(0)) waiter.resolve(session);
+    this.audio.online();
     const { state, text } = this.presence;
     if (state !== "online" || text !== "") void this.tellPresence(state, text).catch(() => undefined);
   }
@@ -280,6 +301,7 @@ export class Client extends ClientCalls {
     if (this.session !== session) return;
     this.session = undefined;
     this.outbox.offline();
+    this.audio.offline();
     for (const room of this.rooms.values()) room.offline();
   }
 
@@ -346,6 +368,7 @@ export class Client extends ClientCalls {
     this.attempt.abort();
     this.wake();
     for (const waiter of this.waiters.splice(0)) waiter.reject(error);
+    this.audio.stop(error);
     this.setStatus({ state: "stopped", ...(byServer && { error }) });
   }
 
@@ -406,6 +429,10 @@ export class Client extends ClientCalls {
         room?.evicted(event.value);
         return this.events.emit("rooms", undefined);
       }
+      case "streamChanged":
+      case "qualityChanged":
+      case "ingestReport":
+        return this.audio.receive(event);
       case "reconnect":
       case "closing":
         return; // The session and `oneSession` see to these.
@@ -460,11 +487,11 @@ export class Client extends ClientCalls {
   }
 }
 
-function defaultOpeners(endpoints: Endpoints): Opener[] {
-  const { webtransportUrl, websocketUrl, certificateHashes = [] } = endpoints;
+function defaultOpeners({ webtransportUrl, websocketUrl, certificateHashes = [] }: Endpoints, worker: LinkWorker | undefined): Opener[] {
+  const elsewhere = worker?.broken === false ? worker : undefined;
   return [
-    ...(webtransportUrl ? [webtransportOpener(webtransportUrl, certificateHashes)] : []),
-    ...(websocketUrl ? [websocketOpener(websocketUrl)] : []),
+    ...(webtransportUrl ? [elsewhere?.opener("webtransport", webtransportUrl, certificateHashes) ?? webtransportOpener(webtransportUrl, certificateHashes)] : []),
+    ...(websocketUrl ? [elsewhere?.opener("websocket", websocketUrl) ?? websocketOpener(websocketUrl)] : []),
   ];
 }
 

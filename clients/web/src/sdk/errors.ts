@@ -1,7 +1,7 @@
 import { ErrorCode, type Error as WireError } from "../gen/veza/v1/session_pb";
 
-/** The stable words a program may branch on: the protocol's error codes in lower case, and three of the client's own. */
-export type VezaErrorCode = Lowercase<keyof typeof ErrorCode> | "connection_lost" | "timeout" | "closed";
+/** The stable words a program may branch on: the protocol's error codes in lower case, and four of the client's own. */
+export type VezaErrorCode = Lowercase<keyof typeof ErrorCode> | "connection_lost" | "timeout" | "closed" | "unsupported";
 
 /** Why something did not happen. `temporary`: the same call may succeed later, not before `retryAfterMs`. */
 export class VezaError extends Error {

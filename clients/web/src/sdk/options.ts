@@ -4,6 +4,7 @@ import type { Welcome } from "../gen/veza/v1/session_pb";
 import type { Clock } from "./clock";
 import type { VezaError } from "./errors";
 import type { Opener, TransportName } from "./link";
+import type { StreamInfo } from "./streaminfo";
 
 /** Where a server is reached; what `GET /veza.json` answers. */
 export interface Endpoints {
@@ -24,6 +25,11 @@ export interface Options extends Endpoints {
   refreshEndpoints?(): Promise<Endpoints>;
   /** Deliver by datagram where possible, repaired through the stream. Default true. */
   fast?: boolean;
+  /**
+   * Where `links.js` is. Links live in that worker, so that a busy page holds up neither what is published nor what is
+   * heard; without it they live in the page.
+   */
+  linkWorker?: string | URL;
   /** Product and version for the server's logs. */
   client?: string;
   /** For tests. */
@@ -49,4 +55,6 @@ export interface ClientEvents {
   rooms: undefined;
   /** `client.unread` changed. */
   unread: undefined;
+  /** A stream that we publish or listen to is another than before. */
+  stream: StreamInfo;
 }

@@ -1,6 +1,7 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { ClientFrameSchema, type Closing, type Push, type Reply, type ServerFrame, type Welcome } from "../gen/veza/v1/session_pb";
 import type { Clock } from "./clock";
+import { decode, encode } from "./codec";
 import { connectionLost, VezaError } from "./errors";
 import type { Lane, Link, LinkEnd, TransportName } from "./link";
 
@@ -26,6 +27,7 @@ export interface SessionEnd extends LinkEnd {
 
 export interface SessionHandlers {
   push(event: PushEvent): void;
+  media(packet: Uint8Array): void;
   rtt(ms: number): void;
   /** Called once, and not after `close` or `abandon`. */
   ended(end: SessionEnd): void;
@@ -72,6 +74,15 @@ const LANES: Record<Command["case"], Lane> = {
   listPins: "bulk",
   listAudit: "bulk",
   typing: "volatile",
+  createStream: "control",
+  publishStream: "control",
+  endStream: "control",
+  setPlaying: "control",
+  listen: "control",
+  unlisten: "control",
+  setQuality: "control",
+  listStreams: "bulk",
+  receiverReport: "volatile",
 };
 
 /** One session over one link: commands find their replies, and silence is noticed. It ends with its link. */
@@ -81,6 +92,7 @@ export class Session {
   private closing: Closing | undefined;
   private over = false;
   private heardMs: number;
+  private probing = false;
   private probedMs: number | undefined;
   private cancelPing = () => {};
   private cancelWatch: (() => void) | undefined;
@@ -92,8 +104,10 @@ export class Session {
   ) {
     this.heardMs = clock.now();
     link.start({
-      frame: (frame) => this.receive(frame),
-      failed: (id, error) => this.take(id)?.reject(error),
+      frame: (bytes) => this.read(bytes),
+      datagram: (bytes) => this.readVolatile(bytes),
+      media: (packet) => this.hear(packet),
+      failed: (id) => this.take(id)?.reject(connectionLost()),
       ended: (end) => this.end(end),
     });
   }
@@ -132,6 +146,20 @@ export class Session {
     if (!this.over) this.send(0, command);
   }
 
+  /** The largest media packet that goes through now. Bytes. */
+  get mediaBytesMax(): number {
+    return this.link.mediaBytesMax;
+  }
+
+  sendMedia(packet: Uint8Array<ArrayBuffer>): void {
+    if (!this.over) this.link.sendMedia(packet);
+  }
+
+  /** Media packets of this handle go to the port, and the port's to the server. */
+  carry(port: MessagePort, handle: number): void {
+    if (!this.over) this.link.carry(port, handle);
+  }
+
   /** Measures the round trip now, and again regularly. A dead link is noticed on the way. */
   ping(): void {
     this.cancelPing();
@@ -142,6 +170,18 @@ export class Session {
       () => this.handlers.rtt(Math.max(0, this.clock.now() - sentMs)),
       () => undefined,
     );
+  }
+
+  /** Something that should be heard is not: ends the link unless anything at all is heard within `ms`. */
+  probe(ms: number): void {
+    if (this.over || this.probing) return;
+    this.probing = true;
+    const askedMs = this.clock.now();
+    this.ping();
+    this.clock.after(ms, () => {
+      this.probing = false;
+      if (this.heardMs < askedMs) this.drop();
+    });
   }
 
   /** Says goodbye: the server forgets the session. */
@@ -161,7 +201,36 @@ export class Session {
   }
 
   private send(id: number, command: Command): void {
-    this.link.send(LANES[command.case], create(ClientFrameSchema, { id, command }));
+    this.link.send(LANES[command.case], id, encode(create(ClientFrameSchema, { id, command })));
+  }
+
+  private read(bytes: Uint8Array): void {
+    if (this.over) return;
+    let frame: ServerFrame;
+    try {
+      frame = decode(bytes);
+    } catch (error) {
+      console.error("the server sent what is not a frame", error);
+      this.link.close(4400, "malformed");
+      return this.end({ code: 0, reason: "malformed frame" });
+    }
+    this.receive(frame);
+  }
+
+  private readVolatile(bytes: Uint8Array): void {
+    let frame: ServerFrame;
+    try {
+      frame = decode(bytes);
+    } catch {
+      return; // A broken datagram is a lost datagram.
+    }
+    this.receive(frame);
+  }
+
+  private hear(packet: Uint8Array): void {
+    if (this.over) return;
+    this.heardMs = this.clock.now();
+    this.handlers.media(packet);
   }
 
   private receive({ frame }: ServerFrame): void {

@@ -1,28 +1,29 @@
-import type { ClientFrame } from "../gen/veza/v1/session_pb";
-import { decode, encode } from "./codec";
-import { connectionLost } from "./errors";
-import type { Lane, Link, LinkHandlers, Opener } from "./link";
+import { Carriage } from "./carriage";
+import { type Lane, type Link, type LinkHandlers, noLink, type Opener } from "./link";
+import { MEDIA_KIND, PACKET_BYTES_MAX } from "./media";
 
 const SUBPROTOCOL = "veza.v1.proto";
 /** With more than this unsent, volatile frames are dropped: they would be stale when they arrive. Bytes. */
 const VOLATILE_BACKLOG_MAX = 16 * 1024;
+/** The same for media packets: about 200 ms of the largest ladder. Bytes. */
+const MEDIA_BACKLOG_MAX = 16 * 1024;
 
-/** Opens the fallback: one connection, a binary protobuf frame per message. */
+/** Opens the fallback: one connection, a binary protobuf frame or a media packet per message. */
 export function websocketOpener(url: string): Opener {
   return {
     transport: "websocket",
     open: (signal) =>
       new Promise((resolve, reject) => {
-        if (signal.aborted || typeof WebSocket === "undefined") return reject(connectionLost());
+        if (signal.aborted || typeof WebSocket === "undefined") return reject(noLink());
         const socket = new WebSocket(url, SUBPROTOCOL);
         socket.binaryType = "arraybuffer";
         const abort = () => {
-          reject(connectionLost());
+          reject(noLink());
           socket.close();
         };
         signal.addEventListener("abort", abort, { once: true });
-        socket.onerror = () => reject(connectionLost());
-        socket.onclose = () => reject(connectionLost());
+        socket.onerror = () => reject(noLink());
+        socket.onclose = () => reject(noLink());
         socket.onopen = () => {
           signal.removeEventListener("abort", abort);
           resolve(new WebSocketLink(socket));
@@ -33,6 +34,8 @@ export function websocketOpener(url: string): Opener {
 
 class WebSocketLink implements Link {
   readonly transport = "websocket";
+  readonly mediaBytesMax = PACKET_BYTES_MAX;
+  private readonly carriage = new Carriage();
 
   constructor(private readonly socket: WebSocket) {}
 
@@ -41,20 +44,24 @@ class WebSocketLink implements Link {
     this.socket.onclose = ({ code, reason }) => handlers.ended({ code, reason });
     this.socket.onmessage = ({ data }) => {
       if (!(data instanceof ArrayBuffer)) return;
-      try {
-        handlers.frame(decode(new Uint8Array(data)));
-      } catch (error) {
-        console.error("the server sent what is not a frame", error);
-        this.close(4400, "malformed");
-        handlers.ended({ code: 0, reason: "malformed frame" });
-      }
+      const bytes = new Uint8Array(data);
+      if (bytes[0] !== MEDIA_KIND) handlers.frame(bytes);
+      else if (!this.carriage.deliver(bytes)) handlers.media(bytes);
     };
   }
 
-  send(lane: Lane, frame: ClientFrame): void {
+  send(lane: Lane, _: number, frame: Uint8Array<ArrayBuffer>): void {
     if (this.socket.readyState !== WebSocket.OPEN) return;
     if (lane === "volatile" && this.socket.bufferedAmount > VOLATILE_BACKLOG_MAX) return;
-    this.socket.send(encode(frame));
+    this.socket.send(frame);
+  }
+
+  sendMedia(packet: Uint8Array<ArrayBuffer>): void {
+    if (this.socket.readyState === WebSocket.OPEN && this.socket.bufferedAmount <= MEDIA_BACKLOG_MAX) this.socket.send(packet);
+  }
+
+  carry(port: MessagePort, handle: number): void {
+    this.carriage.carry(port, handle, (packet) => this.sendMedia(packet));
   }
 
   close(code: number, reason: string): void {

@@ -1,11 +1,15 @@
-import type { ClientFrame } from "../gen/veza/v1/session_pb";
-import { concat, DATAGRAM_BYTES_MAX, DATAGRAM_FRAME, decode, delimit, encode, FrameReader, LANE_BYTE } from "./codec";
-import { connectionLost, toVezaError } from "./errors";
-import type { Lane, Link, LinkHandlers, Opener } from "./link";
+import { Carriage } from "./carriage";
+import { concat, DATAGRAM_BYTES_MAX, DATAGRAM_FRAME, delimit, FrameReader, LANE_BYTE } from "./framing";
+import { type Lane, type Link, type LinkHandlers, noLink, type Opener } from "./link";
+import { MEDIA_KIND, PACKET_BYTES_MAX } from "./media";
 
 const SUBPROTOCOL = "veza.v1.proto";
 /** After a lane's stream ends the session's own close, with its code, is awaited this long. Milliseconds. */
 const CLOSE_GRACE_MS = 500;
+/** Datagrams that wait for a busy page, instead of being dropped: seconds of audio. */
+const DATAGRAMS_IN_MAX = 256;
+/** Media packets that may wait for the network; one more would be too late when it arrives. */
+const MEDIA_WAITING_MAX = 10;
 
 /**
  * Opens a WebTransport session with its control and chat lanes.
@@ -16,7 +20,7 @@ export function webtransportOpener(url: string, hashes: readonly string[]): Open
   return {
     transport: "webtransport",
     async open(signal) {
-      if (signal.aborted || typeof WebTransport === "undefined") throw connectionLost();
+      if (signal.aborted || typeof WebTransport === "undefined") throw noLink();
       const session = new WebTransport(url, {
         congestionControl: "low-latency",
         protocols: [SUBPROTOCOL],
@@ -33,7 +37,7 @@ export function webtransportOpener(url: string, hashes: readonly string[]): Open
         await session.ready;
         const control = await openLane(session, LANE_BYTE.control);
         const chat = await openLane(session, LANE_BYTE.chat);
-        if (signal.aborted) throw connectionLost();
+        if (signal.aborted) throw noLink();
         return new WebTransportLink(session, control, chat);
       } catch (error) {
         session.close();
@@ -62,6 +66,8 @@ class WebTransportLink implements Link {
   readonly transport = "webtransport";
   private handlers: LinkHandlers | undefined;
   private readonly datagrams: WritableStreamDefaultWriter<Uint8Array> | undefined;
+  private readonly carriage = new Carriage();
+  private mediaWaiting = 0;
 
   constructor(
     private readonly session: WebTransport,
@@ -69,6 +75,7 @@ class WebTransportLink implements Link {
     private readonly chat: LaneStream,
   ) {
     this.datagrams = datagramWriter(session);
+    session.datagrams.incomingHighWaterMark = DATAGRAMS_IN_MAX;
   }
 
   start(handlers: LinkHandlers): void {
@@ -82,19 +89,35 @@ class WebTransportLink implements Link {
     );
   }
 
-  send(lane: Lane, frame: ClientFrame): void {
-    const bytes = encode(frame);
+  send(lane: Lane, id: number, bytes: Uint8Array<ArrayBuffer>): void {
     switch (lane) {
       case "control":
         return this.write(this.control, bytes);
       case "chat":
         return this.write(this.chat, bytes);
       case "bulk":
-        void this.exchange(frame.id, bytes);
+        void this.exchange(id, bytes);
         return;
       case "volatile":
         return this.sendDatagram(bytes);
     }
+  }
+
+  get mediaBytesMax(): number {
+    return Math.min(PACKET_BYTES_MAX, this.session.datagrams.maxDatagramSize);
+  }
+
+  sendMedia(packet: Uint8Array<ArrayBuffer>): void {
+    if (!this.datagrams || !this.handlers || this.mediaWaiting >= MEDIA_WAITING_MAX || packet.length > this.mediaBytesMax) return;
+    const gone = () => {
+      this.mediaWaiting -= 1;
+    };
+    this.mediaWaiting += 1;
+    this.datagrams.write(packet).then(gone, gone);
+  }
+
+  carry(port: MessagePort, handle: number): void {
+    this.carriage.carry(port, handle, (packet) => this.sendMedia(packet));
   }
 
   close(code: number, reason: string): void {
@@ -114,8 +137,9 @@ class WebTransportLink implements Link {
     const size = bytes.length + 1;
     const max = Math.min(DATAGRAM_BYTES_MAX, this.session.datagrams.maxDatagramSize);
     if (!this.datagrams || size > max) return this.write(this.control, bytes);
-    // A full queue means the network is behind: what is volatile is dropped rather than sent late.
-    if ((this.datagrams.desiredSize ?? 1) <= 0) return;
+    // A full queue means the network is behind: what is volatile is dropped rather than sent late. Media packets in front
+    // of it are not that network's fault.
+    if ((this.datagrams.desiredSize ?? 1) + this.mediaWaiting <= 0) return;
     this.datagrams.write(concat(Uint8Array.of(DATAGRAM_FRAME), bytes)).catch(() => undefined);
   }
 
@@ -127,10 +151,10 @@ class WebTransportLink implements Link {
       void writer.write(concat(Uint8Array.of(LANE_BYTE.bulk), delimit(bytes))).catch(() => undefined);
       void writer.close().catch(() => undefined);
       await this.pump(stream.readable);
-      this.handlers?.failed(id, connectionLost());
-    } catch (error) {
-      this.handlers?.failed(id, toVezaError(error));
+    } catch {
+      // Broken before the answer or ended without one: the same to whoever waits.
     }
+    this.handlers?.failed(id);
   }
 
   private async readLane(lane: LaneStream): Promise<void> {
@@ -158,12 +182,9 @@ class WebTransportLink implements Link {
       for (;;) {
         const { value, done } = await reader.read();
         if (done) return;
-        if (value[0] !== DATAGRAM_FRAME) continue;
-        try {
-          this.handlers?.frame(decode(value.subarray(1)));
-        } catch {
-          // A broken datagram is a lost datagram.
-        }
+        if (value[0] === MEDIA_KIND) {
+          if (!this.carriage.deliver(value)) this.handlers?.media(value);
+        } else if (value[0] === DATAGRAM_FRAME) this.handlers?.datagram(value.subarray(1));
       }
     } catch {
       // The session ended; `closed` says how.

@@ -220,7 +220,10 @@ impl Client {
             push::Event::Reconnect(_)
             | push::Event::Closing(_)
             | push::Event::RoomChanged(_)
-            | push::Event::ReceiptsChanged(_) => {}
+            | push::Event::ReceiptsChanged(_)
+            | push::Event::StreamChanged(_)
+            | push::Event::QualityChanged(_)
+            | push::Event::IngestReport(_) => {}
         }
     }
 

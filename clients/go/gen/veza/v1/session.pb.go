@@ -61,7 +61,7 @@ const (
 	ErrorCode_ERROR_CODE_MUTED ErrorCode = 17
 	// Banned from this room; with `retry_after_ms` when it ends.
 	ErrorCode_ERROR_CODE_BANNED ErrorCode = 18
-	// The message was deleted: nothing can be done to it any more.
+	// The message was deleted, or the stream is over: nothing can be done to it any more.
 	ErrorCode_ERROR_CODE_GONE ErrorCode = 19
 )
 
@@ -180,6 +180,15 @@ type ClientFrame struct {
 	//	*ClientFrame_ListReactions
 	//	*ClientFrame_ListPins
 	//	*ClientFrame_ListAudit
+	//	*ClientFrame_ListStreams
+	//	*ClientFrame_CreateStream
+	//	*ClientFrame_PublishStream
+	//	*ClientFrame_EndStream
+	//	*ClientFrame_SetPlaying
+	//	*ClientFrame_Listen
+	//	*ClientFrame_Unlisten
+	//	*ClientFrame_SetQuality
+	//	*ClientFrame_ReceiverReport
 	Command       isClientFrame_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -526,6 +535,87 @@ func (x *ClientFrame) GetListAudit() *ListAudit {
 	return nil
 }
 
+func (x *ClientFrame) GetListStreams() *ListStreams {
+	if x != nil {
+		if x, ok := x.Command.(*ClientFrame_ListStreams); ok {
+			return x.ListStreams
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetCreateStream() *CreateStream {
+	if x != nil {
+		if x, ok := x.Command.(*ClientFrame_CreateStream); ok {
+			return x.CreateStream
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetPublishStream() *PublishStream {
+	if x != nil {
+		if x, ok := x.Command.(*ClientFrame_PublishStream); ok {
+			return x.PublishStream
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetEndStream() *EndStream {
+	if x != nil {
+		if x, ok := x.Command.(*ClientFrame_EndStream); ok {
+			return x.EndStream
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetSetPlaying() *SetPlaying {
+	if x != nil {
+		if x, ok := x.Command.(*ClientFrame_SetPlaying); ok {
+			return x.SetPlaying
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetListen() *Listen {
+	if x != nil {
+		if x, ok := x.Command.(*ClientFrame_Listen); ok {
+			return x.Listen
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetUnlisten() *Unlisten {
+	if x != nil {
+		if x, ok := x.Command.(*ClientFrame_Unlisten); ok {
+			return x.Unlisten
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetSetQuality() *SetQuality {
+	if x != nil {
+		if x, ok := x.Command.(*ClientFrame_SetQuality); ok {
+			return x.SetQuality
+		}
+	}
+	return nil
+}
+
+func (x *ClientFrame) GetReceiverReport() *ReceiverReport {
+	if x != nil {
+		if x, ok := x.Command.(*ClientFrame_ReceiverReport); ok {
+			return x.ReceiverReport
+		}
+	}
+	return nil
+}
+
 type isClientFrame_Command interface {
 	isClientFrame_Command()
 }
@@ -662,6 +752,42 @@ type ClientFrame_ListAudit struct {
 	ListAudit *ListAudit `protobuf:"bytes,38,opt,name=list_audit,json=listAudit,proto3,oneof"`
 }
 
+type ClientFrame_ListStreams struct {
+	ListStreams *ListStreams `protobuf:"bytes,50,opt,name=list_streams,json=listStreams,proto3,oneof"`
+}
+
+type ClientFrame_CreateStream struct {
+	CreateStream *CreateStream `protobuf:"bytes,51,opt,name=create_stream,json=createStream,proto3,oneof"`
+}
+
+type ClientFrame_PublishStream struct {
+	PublishStream *PublishStream `protobuf:"bytes,52,opt,name=publish_stream,json=publishStream,proto3,oneof"`
+}
+
+type ClientFrame_EndStream struct {
+	EndStream *EndStream `protobuf:"bytes,53,opt,name=end_stream,json=endStream,proto3,oneof"`
+}
+
+type ClientFrame_SetPlaying struct {
+	SetPlaying *SetPlaying `protobuf:"bytes,54,opt,name=set_playing,json=setPlaying,proto3,oneof"`
+}
+
+type ClientFrame_Listen struct {
+	Listen *Listen `protobuf:"bytes,55,opt,name=listen,proto3,oneof"`
+}
+
+type ClientFrame_Unlisten struct {
+	Unlisten *Unlisten `protobuf:"bytes,56,opt,name=unlisten,proto3,oneof"`
+}
+
+type ClientFrame_SetQuality struct {
+	SetQuality *SetQuality `protobuf:"bytes,57,opt,name=set_quality,json=setQuality,proto3,oneof"`
+}
+
+type ClientFrame_ReceiverReport struct {
+	ReceiverReport *ReceiverReport `protobuf:"bytes,58,opt,name=receiver_report,json=receiverReport,proto3,oneof"`
+}
+
 func (*ClientFrame_Hello) isClientFrame_Command() {}
 
 func (*ClientFrame_RefreshToken) isClientFrame_Command() {}
@@ -727,6 +853,24 @@ func (*ClientFrame_ListReactions) isClientFrame_Command() {}
 func (*ClientFrame_ListPins) isClientFrame_Command() {}
 
 func (*ClientFrame_ListAudit) isClientFrame_Command() {}
+
+func (*ClientFrame_ListStreams) isClientFrame_Command() {}
+
+func (*ClientFrame_CreateStream) isClientFrame_Command() {}
+
+func (*ClientFrame_PublishStream) isClientFrame_Command() {}
+
+func (*ClientFrame_EndStream) isClientFrame_Command() {}
+
+func (*ClientFrame_SetPlaying) isClientFrame_Command() {}
+
+func (*ClientFrame_Listen) isClientFrame_Command() {}
+
+func (*ClientFrame_Unlisten) isClientFrame_Command() {}
+
+func (*ClientFrame_SetQuality) isClientFrame_Command() {}
+
+func (*ClientFrame_ReceiverReport) isClientFrame_Command() {}
 
 // One thing the server says: the reply to a command, or a push nobody asked for.
 type ServerFrame struct {
@@ -844,6 +988,14 @@ type Reply struct {
 	//	*Reply_ReactionList
 	//	*Reply_PinList
 	//	*Reply_AuditList
+	//	*Reply_StreamList
+	//	*Reply_StreamCreated
+	//	*Reply_StreamPublished
+	//	*Reply_StreamEnded
+	//	*Reply_PlayingSet
+	//	*Reply_Listening
+	//	*Reply_Unlistened
+	//	*Reply_QualitySet
 	Result        isReply_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1136,6 +1288,78 @@ func (x *Reply) GetAuditList() *AuditList {
 	return nil
 }
 
+func (x *Reply) GetStreamList() *StreamList {
+	if x != nil {
+		if x, ok := x.Result.(*Reply_StreamList); ok {
+			return x.StreamList
+		}
+	}
+	return nil
+}
+
+func (x *Reply) GetStreamCreated() *StreamCreated {
+	if x != nil {
+		if x, ok := x.Result.(*Reply_StreamCreated); ok {
+			return x.StreamCreated
+		}
+	}
+	return nil
+}
+
+func (x *Reply) GetStreamPublished() *StreamPublished {
+	if x != nil {
+		if x, ok := x.Result.(*Reply_StreamPublished); ok {
+			return x.StreamPublished
+		}
+	}
+	return nil
+}
+
+func (x *Reply) GetStreamEnded() *StreamEnded {
+	if x != nil {
+		if x, ok := x.Result.(*Reply_StreamEnded); ok {
+			return x.StreamEnded
+		}
+	}
+	return nil
+}
+
+func (x *Reply) GetPlayingSet() *PlayingSet {
+	if x != nil {
+		if x, ok := x.Result.(*Reply_PlayingSet); ok {
+			return x.PlayingSet
+		}
+	}
+	return nil
+}
+
+func (x *Reply) GetListening() *Listening {
+	if x != nil {
+		if x, ok := x.Result.(*Reply_Listening); ok {
+			return x.Listening
+		}
+	}
+	return nil
+}
+
+func (x *Reply) GetUnlistened() *Unlistened {
+	if x != nil {
+		if x, ok := x.Result.(*Reply_Unlistened); ok {
+			return x.Unlistened
+		}
+	}
+	return nil
+}
+
+func (x *Reply) GetQualitySet() *QualitySet {
+	if x != nil {
+		if x, ok := x.Result.(*Reply_QualitySet); ok {
+			return x.QualitySet
+		}
+	}
+	return nil
+}
+
 type isReply_Result interface {
 	isReply_Result()
 }
@@ -1248,6 +1472,38 @@ type Reply_AuditList struct {
 	AuditList *AuditList `protobuf:"bytes,32,opt,name=audit_list,json=auditList,proto3,oneof"`
 }
 
+type Reply_StreamList struct {
+	StreamList *StreamList `protobuf:"bytes,50,opt,name=stream_list,json=streamList,proto3,oneof"`
+}
+
+type Reply_StreamCreated struct {
+	StreamCreated *StreamCreated `protobuf:"bytes,51,opt,name=stream_created,json=streamCreated,proto3,oneof"`
+}
+
+type Reply_StreamPublished struct {
+	StreamPublished *StreamPublished `protobuf:"bytes,52,opt,name=stream_published,json=streamPublished,proto3,oneof"`
+}
+
+type Reply_StreamEnded struct {
+	StreamEnded *StreamEnded `protobuf:"bytes,53,opt,name=stream_ended,json=streamEnded,proto3,oneof"`
+}
+
+type Reply_PlayingSet struct {
+	PlayingSet *PlayingSet `protobuf:"bytes,54,opt,name=playing_set,json=playingSet,proto3,oneof"`
+}
+
+type Reply_Listening struct {
+	Listening *Listening `protobuf:"bytes,55,opt,name=listening,proto3,oneof"`
+}
+
+type Reply_Unlistened struct {
+	Unlistened *Unlistened `protobuf:"bytes,56,opt,name=unlistened,proto3,oneof"`
+}
+
+type Reply_QualitySet struct {
+	QualitySet *QualitySet `protobuf:"bytes,57,opt,name=quality_set,json=qualitySet,proto3,oneof"`
+}
+
 func (*Reply_Error) isReply_Result() {}
 
 func (*Reply_Welcome) isReply_Result() {}
@@ -1302,6 +1558,22 @@ func (*Reply_PinList) isReply_Result() {}
 
 func (*Reply_AuditList) isReply_Result() {}
 
+func (*Reply_StreamList) isReply_Result() {}
+
+func (*Reply_StreamCreated) isReply_Result() {}
+
+func (*Reply_StreamPublished) isReply_Result() {}
+
+func (*Reply_StreamEnded) isReply_Result() {}
+
+func (*Reply_PlayingSet) isReply_Result() {}
+
+func (*Reply_Listening) isReply_Result() {}
+
+func (*Reply_Unlistened) isReply_Result() {}
+
+func (*Reply_QualitySet) isReply_Result() {}
+
 type Push struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Event:
@@ -1318,6 +1590,9 @@ type Push struct {
 	//	*Push_RoomEvicted
 	//	*Push_RoomChanged
 	//	*Push_ReceiptsChanged
+	//	*Push_StreamChanged
+	//	*Push_QualityChanged
+	//	*Push_IngestReport
 	Event         isPush_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1468,6 +1743,33 @@ func (x *Push) GetReceiptsChanged() *ReceiptsChanged {
 	return nil
 }
 
+func (x *Push) GetStreamChanged() *StreamChanged {
+	if x != nil {
+		if x, ok := x.Event.(*Push_StreamChanged); ok {
+			return x.StreamChanged
+		}
+	}
+	return nil
+}
+
+func (x *Push) GetQualityChanged() *QualityChanged {
+	if x != nil {
+		if x, ok := x.Event.(*Push_QualityChanged); ok {
+			return x.QualityChanged
+		}
+	}
+	return nil
+}
+
+func (x *Push) GetIngestReport() *IngestReport {
+	if x != nil {
+		if x, ok := x.Event.(*Push_IngestReport); ok {
+			return x.IngestReport
+		}
+	}
+	return nil
+}
+
 type isPush_Event interface {
 	isPush_Event()
 }
@@ -1528,6 +1830,20 @@ type Push_ReceiptsChanged struct {
 	ReceiptsChanged *ReceiptsChanged `protobuf:"bytes,12,opt,name=receipts_changed,json=receiptsChanged,proto3,oneof"`
 }
 
+type Push_StreamChanged struct {
+	// To listeners and publishers of a stream.
+	StreamChanged *StreamChanged `protobuf:"bytes,50,opt,name=stream_changed,json=streamChanged,proto3,oneof"`
+}
+
+type Push_QualityChanged struct {
+	// What this listener is sent has changed.
+	QualityChanged *QualityChanged `protobuf:"bytes,51,opt,name=quality_changed,json=qualityChanged,proto3,oneof"`
+}
+
+type Push_IngestReport struct {
+	IngestReport *IngestReport `protobuf:"bytes,52,opt,name=ingest_report,json=ingestReport,proto3,oneof"`
+}
+
 func (*Push_Message) isPush_Event() {}
 
 func (*Push_RoomResumed) isPush_Event() {}
@@ -1551,6 +1867,12 @@ func (*Push_RoomEvicted) isPush_Event() {}
 func (*Push_RoomChanged) isPush_Event() {}
 
 func (*Push_ReceiptsChanged) isPush_Event() {}
+
+func (*Push_StreamChanged) isPush_Event() {}
+
+func (*Push_QualityChanged) isPush_Event() {}
+
+func (*Push_IngestReport) isPush_Event() {}
 
 // A command that was refused. `code` is stable and for programs; `message` is one sentence for people.
 type Error struct {
@@ -2376,7 +2698,7 @@ var File_veza_v1_session_proto protoreflect.FileDescriptor
 
 const file_veza_v1_session_proto_rawDesc = "" +
 	"\n" +
-	"\x15veza/v1/session.proto\x12\aveza.v1\x1a\x12veza/v1/chat.proto\x1a\x13veza/v1/rooms.proto\"\xc9\r\n" +
+	"\x15veza/v1/session.proto\x12\aveza.v1\x1a\x13veza/v1/audio.proto\x1a\x12veza/v1/chat.proto\x1a\x13veza/v1/rooms.proto\"\xc8\x11\n" +
 	"\vClientFrame\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12&\n" +
 	"\x05hello\x18\x02 \x01(\v2\x0e.veza.v1.HelloH\x00R\x05hello\x12<\n" +
@@ -2419,12 +2741,24 @@ const file_veza_v1_session_proto_rawDesc = "" +
 	"\x0elist_reactions\x18$ \x01(\v2\x16.veza.v1.ListReactionsH\x00R\rlistReactions\x120\n" +
 	"\tlist_pins\x18% \x01(\v2\x11.veza.v1.ListPinsH\x00R\blistPins\x123\n" +
 	"\n" +
-	"list_audit\x18& \x01(\v2\x12.veza.v1.ListAuditH\x00R\tlistAuditB\t\n" +
+	"list_audit\x18& \x01(\v2\x12.veza.v1.ListAuditH\x00R\tlistAudit\x129\n" +
+	"\flist_streams\x182 \x01(\v2\x14.veza.v1.ListStreamsH\x00R\vlistStreams\x12<\n" +
+	"\rcreate_stream\x183 \x01(\v2\x15.veza.v1.CreateStreamH\x00R\fcreateStream\x12?\n" +
+	"\x0epublish_stream\x184 \x01(\v2\x16.veza.v1.PublishStreamH\x00R\rpublishStream\x123\n" +
+	"\n" +
+	"end_stream\x185 \x01(\v2\x12.veza.v1.EndStreamH\x00R\tendStream\x126\n" +
+	"\vset_playing\x186 \x01(\v2\x13.veza.v1.SetPlayingH\x00R\n" +
+	"setPlaying\x12)\n" +
+	"\x06listen\x187 \x01(\v2\x0f.veza.v1.ListenH\x00R\x06listen\x12/\n" +
+	"\bunlisten\x188 \x01(\v2\x11.veza.v1.UnlistenH\x00R\bunlisten\x126\n" +
+	"\vset_quality\x189 \x01(\v2\x13.veza.v1.SetQualityH\x00R\n" +
+	"setQuality\x12B\n" +
+	"\x0freceiver_report\x18: \x01(\v2\x17.veza.v1.ReceiverReportH\x00R\x0ereceiverReportB\t\n" +
 	"\acommand\"c\n" +
 	"\vServerFrame\x12&\n" +
 	"\x05reply\x18\x01 \x01(\v2\x0e.veza.v1.ReplyH\x00R\x05reply\x12#\n" +
 	"\x04push\x18\x02 \x01(\v2\r.veza.v1.PushH\x00R\x04pushB\a\n" +
-	"\x05frame\"\xf9\v\n" +
+	"\x05frame\"\xcf\x0f\n" +
 	"\x05Reply\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12&\n" +
 	"\x05error\x18\x02 \x01(\v2\x0e.veza.v1.ErrorH\x00R\x05error\x12,\n" +
@@ -2459,8 +2793,21 @@ const file_veza_v1_session_proto_rawDesc = "" +
 	"\rreaction_list\x18\x1e \x01(\v2\x15.veza.v1.ReactionListH\x00R\freactionList\x12-\n" +
 	"\bpin_list\x18\x1f \x01(\v2\x10.veza.v1.PinListH\x00R\apinList\x123\n" +
 	"\n" +
-	"audit_list\x18  \x01(\v2\x12.veza.v1.AuditListH\x00R\tauditListB\b\n" +
-	"\x06result\"\xd6\x05\n" +
+	"audit_list\x18  \x01(\v2\x12.veza.v1.AuditListH\x00R\tauditList\x126\n" +
+	"\vstream_list\x182 \x01(\v2\x13.veza.v1.StreamListH\x00R\n" +
+	"streamList\x12?\n" +
+	"\x0estream_created\x183 \x01(\v2\x16.veza.v1.StreamCreatedH\x00R\rstreamCreated\x12E\n" +
+	"\x10stream_published\x184 \x01(\v2\x18.veza.v1.StreamPublishedH\x00R\x0fstreamPublished\x129\n" +
+	"\fstream_ended\x185 \x01(\v2\x14.veza.v1.StreamEndedH\x00R\vstreamEnded\x126\n" +
+	"\vplaying_set\x186 \x01(\v2\x13.veza.v1.PlayingSetH\x00R\n" +
+	"playingSet\x122\n" +
+	"\tlistening\x187 \x01(\v2\x12.veza.v1.ListeningH\x00R\tlistening\x125\n" +
+	"\n" +
+	"unlistened\x188 \x01(\v2\x13.veza.v1.UnlistenedH\x00R\n" +
+	"unlistened\x126\n" +
+	"\vquality_set\x189 \x01(\v2\x13.veza.v1.QualitySetH\x00R\n" +
+	"qualitySetB\b\n" +
+	"\x06result\"\x99\a\n" +
 	"\x04Push\x125\n" +
 	"\amessage\x18\x01 \x01(\v2\x19.veza.v1.MessageDeliveredH\x00R\amessage\x129\n" +
 	"\froom_resumed\x18\x02 \x01(\v2\x14.veza.v1.RoomResumedH\x00R\vroomResumed\x120\n" +
@@ -2474,7 +2821,10 @@ const file_veza_v1_session_proto_rawDesc = "" +
 	"\froom_evicted\x18\n" +
 	" \x01(\v2\x14.veza.v1.RoomEvictedH\x00R\vroomEvicted\x129\n" +
 	"\froom_changed\x18\v \x01(\v2\x14.veza.v1.RoomChangedH\x00R\vroomChanged\x12E\n" +
-	"\x10receipts_changed\x18\f \x01(\v2\x18.veza.v1.ReceiptsChangedH\x00R\x0freceiptsChangedB\a\n" +
+	"\x10receipts_changed\x18\f \x01(\v2\x18.veza.v1.ReceiptsChangedH\x00R\x0freceiptsChanged\x12?\n" +
+	"\x0estream_changed\x182 \x01(\v2\x16.veza.v1.StreamChangedH\x00R\rstreamChanged\x12B\n" +
+	"\x0fquality_changed\x183 \x01(\v2\x17.veza.v1.QualityChangedH\x00R\x0equalityChanged\x12<\n" +
+	"\ringest_report\x184 \x01(\v2\x15.veza.v1.IngestReportH\x00R\fingestReportB\a\n" +
 	"\x05event\"\x8d\x01\n" +
 	"\x05Error\x12&\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x12.veza.v1.ErrorCodeR\x04code\x12\x18\n" +
@@ -2615,38 +2965,58 @@ var file_veza_v1_session_proto_goTypes = []any{
 	(*ListReactions)(nil),    // 44: veza.v1.ListReactions
 	(*ListPins)(nil),         // 45: veza.v1.ListPins
 	(*ListAudit)(nil),        // 46: veza.v1.ListAudit
-	(*RoomCreated)(nil),      // 47: veza.v1.RoomCreated
-	(*RoomJoined)(nil),       // 48: veza.v1.RoomJoined
-	(*RoomLeft)(nil),         // 49: veza.v1.RoomLeft
-	(*RoomList)(nil),         // 50: veza.v1.RoomList
-	(*Published)(nil),        // 51: veza.v1.Published
-	(*HistoryPage)(nil),      // 52: veza.v1.HistoryPage
-	(*Repaired)(nil),         // 53: veza.v1.Repaired
-	(*Unsubscribed)(nil),     // 54: veza.v1.Unsubscribed
-	(*Marked)(nil),           // 55: veza.v1.Marked
-	(*PresenceSet)(nil),      // 56: veza.v1.PresenceSet
-	(*RoomUpdated)(nil),      // 57: veza.v1.RoomUpdated
-	(*MemberList)(nil),       // 58: veza.v1.MemberList
-	(*MemberUpdated)(nil),    // 59: veza.v1.MemberUpdated
-	(*InviteCreated)(nil),    // 60: veza.v1.InviteCreated
-	(*InviteList)(nil),       // 61: veza.v1.InviteList
-	(*InviteRevoked)(nil),    // 62: veza.v1.InviteRevoked
-	(*DirectOpened)(nil),     // 63: veza.v1.DirectOpened
-	(*UnreadList)(nil),       // 64: veza.v1.UnreadList
-	(*SearchResult)(nil),     // 65: veza.v1.SearchResult
-	(*RevisionList)(nil),     // 66: veza.v1.RevisionList
-	(*ReactionList)(nil),     // 67: veza.v1.ReactionList
-	(*PinList)(nil),          // 68: veza.v1.PinList
-	(*AuditList)(nil),        // 69: veza.v1.AuditList
-	(*MessageDelivered)(nil), // 70: veza.v1.MessageDelivered
-	(*RoomHead)(nil),         // 71: veza.v1.RoomHead
-	(*RoomLagging)(nil),      // 72: veza.v1.RoomLagging
-	(*PresenceChanged)(nil),  // 73: veza.v1.PresenceChanged
-	(*TypingChanged)(nil),    // 74: veza.v1.TypingChanged
-	(*RoomEvicted)(nil),      // 75: veza.v1.RoomEvicted
-	(*RoomChanged)(nil),      // 76: veza.v1.RoomChanged
-	(*ReceiptsChanged)(nil),  // 77: veza.v1.ReceiptsChanged
-	(*RoomCursor)(nil),       // 78: veza.v1.RoomCursor
+	(*ListStreams)(nil),      // 47: veza.v1.ListStreams
+	(*CreateStream)(nil),     // 48: veza.v1.CreateStream
+	(*PublishStream)(nil),    // 49: veza.v1.PublishStream
+	(*EndStream)(nil),        // 50: veza.v1.EndStream
+	(*SetPlaying)(nil),       // 51: veza.v1.SetPlaying
+	(*Listen)(nil),           // 52: veza.v1.Listen
+	(*Unlisten)(nil),         // 53: veza.v1.Unlisten
+	(*SetQuality)(nil),       // 54: veza.v1.SetQuality
+	(*ReceiverReport)(nil),   // 55: veza.v1.ReceiverReport
+	(*RoomCreated)(nil),      // 56: veza.v1.RoomCreated
+	(*RoomJoined)(nil),       // 57: veza.v1.RoomJoined
+	(*RoomLeft)(nil),         // 58: veza.v1.RoomLeft
+	(*RoomList)(nil),         // 59: veza.v1.RoomList
+	(*Published)(nil),        // 60: veza.v1.Published
+	(*HistoryPage)(nil),      // 61: veza.v1.HistoryPage
+	(*Repaired)(nil),         // 62: veza.v1.Repaired
+	(*Unsubscribed)(nil),     // 63: veza.v1.Unsubscribed
+	(*Marked)(nil),           // 64: veza.v1.Marked
+	(*PresenceSet)(nil),      // 65: veza.v1.PresenceSet
+	(*RoomUpdated)(nil),      // 66: veza.v1.RoomUpdated
+	(*MemberList)(nil),       // 67: veza.v1.MemberList
+	(*MemberUpdated)(nil),    // 68: veza.v1.MemberUpdated
+	(*InviteCreated)(nil),    // 69: veza.v1.InviteCreated
+	(*InviteList)(nil),       // 70: veza.v1.InviteList
+	(*InviteRevoked)(nil),    // 71: veza.v1.InviteRevoked
+	(*DirectOpened)(nil),     // 72: veza.v1.DirectOpened
+	(*UnreadList)(nil),       // 73: veza.v1.UnreadList
+	(*SearchResult)(nil),     // 74: veza.v1.SearchResult
+	(*RevisionList)(nil),     // 75: veza.v1.RevisionList
+	(*ReactionList)(nil),     // 76: veza.v1.ReactionList
+	(*PinList)(nil),          // 77: veza.v1.PinList
+	(*AuditList)(nil),        // 78: veza.v1.AuditList
+	(*StreamList)(nil),       // 79: veza.v1.StreamList
+	(*StreamCreated)(nil),    // 80: veza.v1.StreamCreated
+	(*StreamPublished)(nil),  // 81: veza.v1.StreamPublished
+	(*StreamEnded)(nil),      // 82: veza.v1.StreamEnded
+	(*PlayingSet)(nil),       // 83: veza.v1.PlayingSet
+	(*Listening)(nil),        // 84: veza.v1.Listening
+	(*Unlistened)(nil),       // 85: veza.v1.Unlistened
+	(*QualitySet)(nil),       // 86: veza.v1.QualitySet
+	(*MessageDelivered)(nil), // 87: veza.v1.MessageDelivered
+	(*RoomHead)(nil),         // 88: veza.v1.RoomHead
+	(*RoomLagging)(nil),      // 89: veza.v1.RoomLagging
+	(*PresenceChanged)(nil),  // 90: veza.v1.PresenceChanged
+	(*TypingChanged)(nil),    // 91: veza.v1.TypingChanged
+	(*RoomEvicted)(nil),      // 92: veza.v1.RoomEvicted
+	(*RoomChanged)(nil),      // 93: veza.v1.RoomChanged
+	(*ReceiptsChanged)(nil),  // 94: veza.v1.ReceiptsChanged
+	(*StreamChanged)(nil),    // 95: veza.v1.StreamChanged
+	(*QualityChanged)(nil),   // 96: veza.v1.QualityChanged
+	(*IngestReport)(nil),     // 97: veza.v1.IngestReport
+	(*RoomCursor)(nil),       // 98: veza.v1.RoomCursor
 }
 var file_veza_v1_session_proto_depIdxs = []int32{
 	6,  // 0: veza.v1.ClientFrame.hello:type_name -> veza.v1.Hello
@@ -2682,57 +3052,77 @@ var file_veza_v1_session_proto_depIdxs = []int32{
 	44, // 30: veza.v1.ClientFrame.list_reactions:type_name -> veza.v1.ListReactions
 	45, // 31: veza.v1.ClientFrame.list_pins:type_name -> veza.v1.ListPins
 	46, // 32: veza.v1.ClientFrame.list_audit:type_name -> veza.v1.ListAudit
-	3,  // 33: veza.v1.ServerFrame.reply:type_name -> veza.v1.Reply
-	4,  // 34: veza.v1.ServerFrame.push:type_name -> veza.v1.Push
-	5,  // 35: veza.v1.Reply.error:type_name -> veza.v1.Error
-	7,  // 36: veza.v1.Reply.welcome:type_name -> veza.v1.Welcome
-	13, // 37: veza.v1.Reply.pong:type_name -> veza.v1.Pong
-	10, // 38: veza.v1.Reply.token_accepted:type_name -> veza.v1.TokenAccepted
-	47, // 39: veza.v1.Reply.room_created:type_name -> veza.v1.RoomCreated
-	48, // 40: veza.v1.Reply.room_joined:type_name -> veza.v1.RoomJoined
-	49, // 41: veza.v1.Reply.room_left:type_name -> veza.v1.RoomLeft
-	50, // 42: veza.v1.Reply.room_list:type_name -> veza.v1.RoomList
-	51, // 43: veza.v1.Reply.published:type_name -> veza.v1.Published
-	52, // 44: veza.v1.Reply.history_page:type_name -> veza.v1.HistoryPage
-	53, // 45: veza.v1.Reply.repaired:type_name -> veza.v1.Repaired
-	54, // 46: veza.v1.Reply.unsubscribed:type_name -> veza.v1.Unsubscribed
-	55, // 47: veza.v1.Reply.marked:type_name -> veza.v1.Marked
-	56, // 48: veza.v1.Reply.presence_set:type_name -> veza.v1.PresenceSet
-	57, // 49: veza.v1.Reply.room_updated:type_name -> veza.v1.RoomUpdated
-	58, // 50: veza.v1.Reply.member_list:type_name -> veza.v1.MemberList
-	59, // 51: veza.v1.Reply.member_updated:type_name -> veza.v1.MemberUpdated
-	60, // 52: veza.v1.Reply.invite_created:type_name -> veza.v1.InviteCreated
-	61, // 53: veza.v1.Reply.invite_list:type_name -> veza.v1.InviteList
-	62, // 54: veza.v1.Reply.invite_revoked:type_name -> veza.v1.InviteRevoked
-	63, // 55: veza.v1.Reply.direct_opened:type_name -> veza.v1.DirectOpened
-	64, // 56: veza.v1.Reply.unread_list:type_name -> veza.v1.UnreadList
-	65, // 57: veza.v1.Reply.search_result:type_name -> veza.v1.SearchResult
-	66, // 58: veza.v1.Reply.revision_list:type_name -> veza.v1.RevisionList
-	67, // 59: veza.v1.Reply.reaction_list:type_name -> veza.v1.ReactionList
-	68, // 60: veza.v1.Reply.pin_list:type_name -> veza.v1.PinList
-	69, // 61: veza.v1.Reply.audit_list:type_name -> veza.v1.AuditList
-	70, // 62: veza.v1.Push.message:type_name -> veza.v1.MessageDelivered
-	17, // 63: veza.v1.Push.room_resumed:type_name -> veza.v1.RoomResumed
-	71, // 64: veza.v1.Push.room_head:type_name -> veza.v1.RoomHead
-	72, // 65: veza.v1.Push.room_lagging:type_name -> veza.v1.RoomLagging
-	73, // 66: veza.v1.Push.presence_changed:type_name -> veza.v1.PresenceChanged
-	74, // 67: veza.v1.Push.typing_changed:type_name -> veza.v1.TypingChanged
-	11, // 68: veza.v1.Push.token_expiring:type_name -> veza.v1.TokenExpiring
-	15, // 69: veza.v1.Push.reconnect:type_name -> veza.v1.Reconnect
-	16, // 70: veza.v1.Push.closing:type_name -> veza.v1.Closing
-	75, // 71: veza.v1.Push.room_evicted:type_name -> veza.v1.RoomEvicted
-	76, // 72: veza.v1.Push.room_changed:type_name -> veza.v1.RoomChanged
-	77, // 73: veza.v1.Push.receipts_changed:type_name -> veza.v1.ReceiptsChanged
-	0,  // 74: veza.v1.Error.code:type_name -> veza.v1.ErrorCode
-	78, // 75: veza.v1.Hello.rooms:type_name -> veza.v1.RoomCursor
-	8,  // 76: veza.v1.Welcome.limits:type_name -> veza.v1.Limits
-	48, // 77: veza.v1.RoomResumed.joined:type_name -> veza.v1.RoomJoined
-	5,  // 78: veza.v1.RoomResumed.error:type_name -> veza.v1.Error
-	79, // [79:79] is the sub-list for method output_type
-	79, // [79:79] is the sub-list for method input_type
-	79, // [79:79] is the sub-list for extension type_name
-	79, // [79:79] is the sub-list for extension extendee
-	0,  // [0:79] is the sub-list for field type_name
+	47, // 33: veza.v1.ClientFrame.list_streams:type_name -> veza.v1.ListStreams
+	48, // 34: veza.v1.ClientFrame.create_stream:type_name -> veza.v1.CreateStream
+	49, // 35: veza.v1.ClientFrame.publish_stream:type_name -> veza.v1.PublishStream
+	50, // 36: veza.v1.ClientFrame.end_stream:type_name -> veza.v1.EndStream
+	51, // 37: veza.v1.ClientFrame.set_playing:type_name -> veza.v1.SetPlaying
+	52, // 38: veza.v1.ClientFrame.listen:type_name -> veza.v1.Listen
+	53, // 39: veza.v1.ClientFrame.unlisten:type_name -> veza.v1.Unlisten
+	54, // 40: veza.v1.ClientFrame.set_quality:type_name -> veza.v1.SetQuality
+	55, // 41: veza.v1.ClientFrame.receiver_report:type_name -> veza.v1.ReceiverReport
+	3,  // 42: veza.v1.ServerFrame.reply:type_name -> veza.v1.Reply
+	4,  // 43: veza.v1.ServerFrame.push:type_name -> veza.v1.Push
+	5,  // 44: veza.v1.Reply.error:type_name -> veza.v1.Error
+	7,  // 45: veza.v1.Reply.welcome:type_name -> veza.v1.Welcome
+	13, // 46: veza.v1.Reply.pong:type_name -> veza.v1.Pong
+	10, // 47: veza.v1.Reply.token_accepted:type_name -> veza.v1.TokenAccepted
+	56, // 48: veza.v1.Reply.room_created:type_name -> veza.v1.RoomCreated
+	57, // 49: veza.v1.Reply.room_joined:type_name -> veza.v1.RoomJoined
+	58, // 50: veza.v1.Reply.room_left:type_name -> veza.v1.RoomLeft
+	59, // 51: veza.v1.Reply.room_list:type_name -> veza.v1.RoomList
+	60, // 52: veza.v1.Reply.published:type_name -> veza.v1.Published
+	61, // 53: veza.v1.Reply.history_page:type_name -> veza.v1.HistoryPage
+	62, // 54: veza.v1.Reply.repaired:type_name -> veza.v1.Repaired
+	63, // 55: veza.v1.Reply.unsubscribed:type_name -> veza.v1.Unsubscribed
+	64, // 56: veza.v1.Reply.marked:type_name -> veza.v1.Marked
+	65, // 57: veza.v1.Reply.presence_set:type_name -> veza.v1.PresenceSet
+	66, // 58: veza.v1.Reply.room_updated:type_name -> veza.v1.RoomUpdated
+	67, // 59: veza.v1.Reply.member_list:type_name -> veza.v1.MemberList
+	68, // 60: veza.v1.Reply.member_updated:type_name -> veza.v1.MemberUpdated
+	69, // 61: veza.v1.Reply.invite_created:type_name -> veza.v1.InviteCreated
+	70, // 62: veza.v1.Reply.invite_list:type_name -> veza.v1.InviteList
+	71, // 63: veza.v1.Reply.invite_revoked:type_name -> veza.v1.InviteRevoked
+	72, // 64: veza.v1.Reply.direct_opened:type_name -> veza.v1.DirectOpened
+	73, // 65: veza.v1.Reply.unread_list:type_name -> veza.v1.UnreadList
+	74, // 66: veza.v1.Reply.search_result:type_name -> veza.v1.SearchResult
+	75, // 67: veza.v1.Reply.revision_list:type_name -> veza.v1.RevisionList
+	76, // 68: veza.v1.Reply.reaction_list:type_name -> veza.v1.ReactionList
+	77, // 69: veza.v1.Reply.pin_list:type_name -> veza.v1.PinList
+	78, // 70: veza.v1.Reply.audit_list:type_name -> veza.v1.AuditList
+	79, // 71: veza.v1.Reply.stream_list:type_name -> veza.v1.StreamList
+	80, // 72: veza.v1.Reply.stream_created:type_name -> veza.v1.StreamCreated
+	81, // 73: veza.v1.Reply.stream_published:type_name -> veza.v1.StreamPublished
+	82, // 74: veza.v1.Reply.stream_ended:type_name -> veza.v1.StreamEnded
+	83, // 75: veza.v1.Reply.playing_set:type_name -> veza.v1.PlayingSet
+	84, // 76: veza.v1.Reply.listening:type_name -> veza.v1.Listening
+	85, // 77: veza.v1.Reply.unlistened:type_name -> veza.v1.Unlistened
+	86, // 78: veza.v1.Reply.quality_set:type_name -> veza.v1.QualitySet
+	87, // 79: veza.v1.Push.message:type_name -> veza.v1.MessageDelivered
+	17, // 80: veza.v1.Push.room_resumed:type_name -> veza.v1.RoomResumed
+	88, // 81: veza.v1.Push.room_head:type_name -> veza.v1.RoomHead
+	89, // 82: veza.v1.Push.room_lagging:type_name -> veza.v1.RoomLagging
+	90, // 83: veza.v1.Push.presence_changed:type_name -> veza.v1.PresenceChanged
+	91, // 84: veza.v1.Push.typing_changed:type_name -> veza.v1.TypingChanged
+	11, // 85: veza.v1.Push.token_expiring:type_name -> veza.v1.TokenExpiring
+	15, // 86: veza.v1.Push.reconnect:type_name -> veza.v1.Reconnect
+	16, // 87: veza.v1.Push.closing:type_name -> veza.v1.Closing
+	92, // 88: veza.v1.Push.room_evicted:type_name -> veza.v1.RoomEvicted
+	93, // 89: veza.v1.Push.room_changed:type_name -> veza.v1.RoomChanged
+	94, // 90: veza.v1.Push.receipts_changed:type_name -> veza.v1.ReceiptsChanged
+	95, // 91: veza.v1.Push.stream_changed:type_name -> veza.v1.StreamChanged
+	96, // 92: veza.v1.Push.quality_changed:type_name -> veza.v1.QualityChanged
+	97, // 93: veza.v1.Push.ingest_report:type_name -> veza.v1.IngestReport
+	0,  // 94: veza.v1.Error.code:type_name -> veza.v1.ErrorCode
+	98, // 95: veza.v1.Hello.rooms:type_name -> veza.v1.RoomCursor
+	8,  // 96: veza.v1.Welcome.limits:type_name -> veza.v1.Limits
+	57, // 97: veza.v1.RoomResumed.joined:type_name -> veza.v1.RoomJoined
+	5,  // 98: veza.v1.RoomResumed.error:type_name -> veza.v1.Error
+	99, // [99:99] is the sub-list for method output_type
+	99, // [99:99] is the sub-list for method input_type
+	99, // [99:99] is the sub-list for extension type_name
+	99, // [99:99] is the sub-list for extension extendee
+	0,  // [0:99] is the sub-list for field type_name
 }
 
 func init() { file_veza_v1_session_proto_init() }
@@ -2740,6 +3130,7 @@ func file_veza_v1_session_proto_init() {
 	if File_veza_v1_session_proto != nil {
 		return
 	}
+	file_veza_v1_audio_proto_init()
 	file_veza_v1_chat_proto_init()
 	file_veza_v1_rooms_proto_init()
 	file_veza_v1_session_proto_msgTypes[0].OneofWrappers = []any{
@@ -2776,6 +3167,15 @@ func file_veza_v1_session_proto_init() {
 		(*ClientFrame_ListReactions)(nil),
 		(*ClientFrame_ListPins)(nil),
 		(*ClientFrame_ListAudit)(nil),
+		(*ClientFrame_ListStreams)(nil),
+		(*ClientFrame_CreateStream)(nil),
+		(*ClientFrame_PublishStream)(nil),
+		(*ClientFrame_EndStream)(nil),
+		(*ClientFrame_SetPlaying)(nil),
+		(*ClientFrame_Listen)(nil),
+		(*ClientFrame_Unlisten)(nil),
+		(*ClientFrame_SetQuality)(nil),
+		(*ClientFrame_ReceiverReport)(nil),
 	}
 	file_veza_v1_session_proto_msgTypes[1].OneofWrappers = []any{
 		(*ServerFrame_Reply)(nil),
@@ -2809,6 +3209,14 @@ func file_veza_v1_session_proto_init() {
 		(*Reply_ReactionList)(nil),
 		(*Reply_PinList)(nil),
 		(*Reply_AuditList)(nil),
+		(*Reply_StreamList)(nil),
+		(*Reply_StreamCreated)(nil),
+		(*Reply_StreamPublished)(nil),
+		(*Reply_StreamEnded)(nil),
+		(*Reply_PlayingSet)(nil),
+		(*Reply_Listening)(nil),
+		(*Reply_Unlistened)(nil),
+		(*Reply_QualitySet)(nil),
 	}
 	file_veza_v1_session_proto_msgTypes[3].OneofWrappers = []any{
 		(*Push_Message)(nil),
@@ -2823,6 +3231,9 @@ func file_veza_v1_session_proto_init() {
 		(*Push_RoomEvicted)(nil),
 		(*Push_RoomChanged)(nil),
 		(*Push_ReceiptsChanged)(nil),
+		(*Push_StreamChanged)(nil),
+		(*Push_QualityChanged)(nil),
+		(*Push_IngestReport)(nil),
 	}
 	file_veza_v1_session_proto_msgTypes[16].OneofWrappers = []any{
 		(*RoomResumed_Joined)(nil),

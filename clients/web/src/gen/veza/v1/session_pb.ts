@@ -10,6 +10,8 @@
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { CreateStream, EndStream, IngestReport, Listen, Listening, ListStreams, PlayingSet, PublishStream, QualityChanged, QualitySet, ReceiverReport, SetPlaying, SetQuality, StreamChanged, StreamCreated, StreamEnded, StreamList, StreamPublished, Unlisten, Unlistened } from "./audio_pb";
+import { file_veza_v1_audio } from "./audio_pb";
 import type { DeleteMessage, EditMessage, History, HistoryPage, ListPins, ListReactions, ListRevisions, ListUnread, Mark, Marked, MessageDelivered, Pin, PinList, PresenceChanged, PresenceSet, Publish, Published, React, ReactionList, ReceiptsChanged, Repair, Repaired, RevisionList, RoomHead, RoomLagging, Search, SearchResult, SetPresence, Typing, TypingChanged, UnreadList } from "./chat_pb";
 import { file_veza_v1_chat } from "./chat_pb";
 import type { AuditList, CreateInvite, CreateRoom, DirectOpened, InviteCreated, InviteList, InviteRevoked, JoinRoom, LeaveRoom, ListAudit, ListInvites, ListMembers, ListRooms, MemberList, MemberUpdated, Moderate, OpenDirect, RevokeInvite, RoomChanged, RoomCreated, RoomCursor, RoomEvicted, RoomJoined, RoomLeft, RoomList, RoomUpdated, SetRole, Unsubscribe, Unsubscribed, UpdateRoom } from "./rooms_pb";
@@ -20,7 +22,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file veza/v1/session.proto.
  */
 export const file_veza_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("ChV2ZXphL3YxL3Nlc3Npb24ucHJvdG8SB3ZlemEudjEi5woKC0NsaWVudEZyYW1lEgoKAmlkGAEgASgNEh8KBWhlbGxvGAIgASgLMg4udmV6YS52MS5IZWxsb0gAEi4KDXJlZnJlc2hfdG9rZW4YAyABKAsyFS52ZXphLnYxLlJlZnJlc2hUb2tlbkgAEh0KBHBpbmcYBCABKAsyDS52ZXphLnYxLlBpbmdIABIbCgNieWUYBSABKAsyDC52ZXphLnYxLkJ5ZUgAEioKC2NyZWF0ZV9yb29tGAogASgLMhMudmV6YS52MS5DcmVhdGVSb29tSAASJgoJam9pbl9yb29tGAsgASgLMhEudmV6YS52MS5Kb2luUm9vbUgAEigKCmxlYXZlX3Jvb20YDCABKAsyEi52ZXphLnYxLkxlYXZlUm9vbUgAEigKCmxpc3Rfcm9vbXMYDSABKAsyEi52ZXphLnYxLkxpc3RSb29tc0gAEiMKB3B1Ymxpc2gYDiABKAsyEC52ZXphLnYxLlB1Ymxpc2hIABIjCgdoaXN0b3J5GA8gASgLMhAudmV6YS52MS5IaXN0b3J5SAASIQoGdHlwaW5nGBAgASgLMg8udmV6YS52MS5UeXBpbmdIABIhCgZyZXBhaXIYESABKAsyDy52ZXphLnYxLlJlcGFpckgAEisKC3Vuc3Vic2NyaWJlGBIgASgLMhQudmV6YS52MS5VbnN1YnNjcmliZUgAEiwKDGVkaXRfbWVzc2FnZRgTIAEoCzIULnZlemEudjEuRWRpdE1lc3NhZ2VIABIwCg5kZWxldGVfbWVzc2FnZRgUIAEoCzIWLnZlemEudjEuRGVsZXRlTWVzc2FnZUgAEh8KBXJlYWN0GBUgASgLMg4udmV6YS52MS5SZWFjdEgAEhsKA3BpbhgWIAEoCzIMLnZlemEudjEuUGluSAASHQoEbWFyaxgXIAEoCzINLnZlemEudjEuTWFya0gAEiwKDHNldF9wcmVzZW5jZRgYIAEoCzIULnZlemEudjEuU2V0UHJlc2VuY2VIABIqCgt1cGRhdGVfcm9vbRgZIAEoCzITLnZlemEudjEuVXBkYXRlUm9vbUgAEiwKDGxpc3RfbWVtYmVycxgaIAEoCzIULnZlemEudjEuTGlzdE1lbWJlcnNIABIkCghzZXRfcm9sZRgbIAEoCzIQLnZlemEudjEuU2V0Um9sZUgAEiUKCG1vZGVyYXRlGBwgASgLMhEudmV6YS52MS5Nb2RlcmF0ZUgAEi4KDWNyZWF0ZV9pbnZpdGUYHSABKAsyFS52ZXphLnYxLkNyZWF0ZUludml0ZUgAEiwKDGxpc3RfaW52aXRlcxgeIAEoCzIULnZlemEudjEuTGlzdEludml0ZXNIABIuCg1yZXZva2VfaW52aXRlGB8gASgLMhUudmV6YS52MS5SZXZva2VJbnZpdGVIABIqCgtvcGVuX2RpcmVjdBggIAEoCzITLnZlemEudjEuT3BlbkRpcmVjdEgAEioKC2xpc3RfdW5yZWFkGCEgASgLMhMudmV6YS52MS5MaXN0VW5yZWFkSAASIQoGc2VhcmNoGCIgASgLMg8udmV6YS52MS5TZWFyY2hIABIwCg5saXN0X3JldmlzaW9ucxgjIAEoCzIWLnZlemEudjEuTGlzdFJldmlzaW9uc0gAEjAKDmxpc3RfcmVhY3Rpb25zGCQgASgLMhYudmV6YS52MS5MaXN0UmVhY3Rpb25zSAASJgoJbGlzdF9waW5zGCUgASgLMhEudmV6YS52MS5MaXN0UGluc0gAEigKCmxpc3RfYXVkaXQYJiABKAsyEi52ZXphLnYxLkxpc3RBdWRpdEgAQgkKB2NvbW1hbmQiVgoLU2VydmVyRnJhbWUSHwoFcmVwbHkYASABKAsyDi52ZXphLnYxLlJlcGx5SAASHQoEcHVzaBgCIAEoCzINLnZlemEudjEuUHVzaEgAQgcKBWZyYW1lIrQJCgVSZXBseRIKCgJpZBgBIAEoDRIfCgVlcnJvchgCIAEoCzIOLnZlemEudjEuRXJyb3JIABIjCgd3ZWxjb21lGAMgASgLMhAudmV6YS52MS5XZWxjb21lSAASHQoEcG9uZxgEIAEoCzINLnZlemEudjEuUG9uZ0gAEjAKDnRva2VuX2FjY2VwdGVkGAUgASgLMhYudmV6YS52MS5Ub2tlbkFjY2VwdGVkSAASLAoMcm9vbV9jcmVhdGVkGAogASgLMhQudmV6YS52MS5Sb29tQ3JlYXRlZEgAEioKC3Jvb21fam9pbmVkGAsgASgLMhMudmV6YS52MS5Sb29tSm9pbmVkSAASJgoJcm9vbV9sZWZ0GAwgASgLMhEudmV6YS52MS5Sb29tTGVmdEgAEiYKCXJvb21fbGlzdBgNIAEoCzIRLnZlemEudjEuUm9vbUxpc3RIABInCglwdWJsaXNoZWQYDiABKAsyEi52ZXphLnYxLlB1Ymxpc2hlZEgAEiwKDGhpc3RvcnlfcGFnZRgPIAEoCzIULnZlemEudjEuSGlzdG9yeVBhZ2VIABIlCghyZXBhaXJlZBgQIAEoCzIRLnZlemEudjEuUmVwYWlyZWRIABItCgx1bnN1YnNjcmliZWQYESABKAsyFS52ZXphLnYxLlVuc3Vic2NyaWJlZEgAEiEKBm1hcmtlZBgSIAEoCzIPLnZlemEudjEuTWFya2VkSAASLAoMcHJlc2VuY2Vfc2V0GBMgASgLMhQudmV6YS52MS5QcmVzZW5jZVNldEgAEiwKDHJvb21fdXBkYXRlZBgUIAEoCzIULnZlemEudjEuUm9vbVVwZGF0ZWRIABIqCgttZW1iZXJfbGlzdBgVIAEoCzITLnZlemEudjEuTWVtYmVyTGlzdEgAEjAKDm1lbWJlcl91cGRhdGVkGBYgASgLMhYudmV6YS52MS5NZW1iZXJVcGRhdGVkSAASMAoOaW52aXRlX2NyZWF0ZWQYFyABKAsyFi52ZXphLnYxLkludml0ZUNyZWF0ZWRIABIqCgtpbnZpdGVfbGlzdBgYIAEoCzITLnZlemEudjEuSW52aXRlTGlzdEgAEjAKDmludml0ZV9yZXZva2VkGBkgASgLMhYudmV6YS52MS5JbnZpdGVSZXZva2VkSAASLgoNZGlyZWN0X29wZW5lZBgaIAEoCzIVLnZlemEudjEuRGlyZWN0T3BlbmVkSAASKgoLdW5yZWFkX2xpc3QYGyABKAsyEy52ZXphLnYxLlVucmVhZExpc3RIABIuCg1zZWFyY2hfcmVzdWx0GBwgASgLMhUudmV6YS52MS5TZWFyY2hSZXN1bHRIABIuCg1yZXZpc2lvbl9saXN0GB0gASgLMhUudmV6YS52MS5SZXZpc2lvbkxpc3RIABIuCg1yZWFjdGlvbl9saXN0GB4gASgLMhUudmV6YS52MS5SZWFjdGlvbkxpc3RIABIkCghwaW5fbGlzdBgfIAEoCzIQLnZlemEudjEuUGluTGlzdEgAEigKCmF1ZGl0X2xpc3QYICABKAsyEi52ZXphLnYxLkF1ZGl0TGlzdEgAQggKBnJlc3VsdCK7BAoEUHVzaBIsCgdtZXNzYWdlGAEgASgLMhkudmV6YS52MS5NZXNzYWdlRGVsaXZlcmVkSAASLAoMcm9vbV9yZXN1bWVkGAIgASgLMhQudmV6YS52MS5Sb29tUmVzdW1lZEgAEiYKCXJvb21faGVhZBgDIAEoCzIRLnZlemEudjEuUm9vbUhlYWRIABIsCgxyb29tX2xhZ2dpbmcYBCABKAsyFC52ZXphLnYxLlJvb21MYWdnaW5nSAASNAoQcHJlc2VuY2VfY2hhbmdlZBgFIAEoCzIYLnZlemEudjEuUHJlc2VuY2VDaGFuZ2VkSAASMAoOdHlwaW5nX2NoYW5nZWQYBiABKAsyFi52ZXphLnYxLlR5cGluZ0NoYW5nZWRIABIwCg50b2tlbl9leHBpcmluZxgHIAEoCzIWLnZlemEudjEuVG9rZW5FeHBpcmluZ0gAEicKCXJlY29ubmVjdBgIIAEoCzISLnZlemEudjEuUmVjb25uZWN0SAASIwoHY2xvc2luZxgJIAEoCzIQLnZlemEudjEuQ2xvc2luZ0gAEiwKDHJvb21fZXZpY3RlZBgKIAEoCzIULnZlemEudjEuUm9vbUV2aWN0ZWRIABIsCgxyb29tX2NoYW5nZWQYCyABKAsyFC52ZXphLnYxLlJvb21DaGFuZ2VkSAASNAoQcmVjZWlwdHNfY2hhbmdlZBgMIAEoCzIYLnZlemEudjEuUmVjZWlwdHNDaGFuZ2VkSABCBwoFZXZlbnQiZQoFRXJyb3ISIAoEY29kZRgBIAEoDjISLnZlemEudjEuRXJyb3JDb2RlEg8KB21lc3NhZ2UYAiABKAkSEQoJdGVtcG9yYXJ5GAMgASgIEhYKDnJldHJ5X2FmdGVyX21zGAQgASgNImAKBUhlbGxvEg0KBXRva2VuGAEgASgJEg4KBmNsaWVudBgCIAEoCRIUCgxyZXN1bWVfdG9rZW4YAyABKAkSIgoFcm9vbXMYBCADKAsyEy52ZXphLnYxLlJvb21DdXJzb3Ii5gEKB1dlbGNvbWUSEgoKc2Vzc2lvbl9pZBgBIAEoCRIMCgR1c2VyGAIgASgJEhQKDHJlc3VtZV90b2tlbhgDIAEoCRIPCgdyZXN1bWVkGAQgASgIEh8KBmxpbWl0cxgFIAEoCzIPLnZlemEudjEuTGltaXRzEhQKDGhlYXJ0YmVhdF9tcxgGIAEoDRIWCg5zZXJ2ZXJfdGltZV9tcxgHIAEoBBIYChB0b2tlbl9leHBpcmVzX21zGAggASgEEhYKDnNlcnZlcl92ZXJzaW9uGAkgASgJEhEKCXRyYW5zcG9ydBgKIAEoCSKZAQoGTGltaXRzEhcKD2ZyYW1lX2J5dGVzX21heBgBIAEoDRIWCg5ib2R5X2J5dGVzX21heBgCIAEoDRIRCglyb29tc19tYXgYAyABKA0SGAoQaGlzdG9yeV9wYWdlX21heBgEIAEoDRIaChJwdWJsaXNoX3Blcl9zZWNvbmQYBSABKA0SFQoNcHVibGlzaF9idXJzdBgGIAEoDSIdCgxSZWZyZXNoVG9rZW4SDQoFdG9rZW4YASABKAkiKQoNVG9rZW5BY2NlcHRlZBIYChB0b2tlbl9leHBpcmVzX21zGAEgASgEIikKDVRva2VuRXhwaXJpbmcSGAoQdG9rZW5fZXhwaXJlc19tcxgBIAEoBCIeCgRQaW5nEhYKDmNsaWVudF90aW1lX21zGAEgASgEIjYKBFBvbmcSFgoOY2xpZW50X3RpbWVfbXMYASABKAQSFgoOc2VydmVyX3RpbWVfbXMYAiABKAQiBQoDQnllIi0KCVJlY29ubmVjdBIQCghhZnRlcl9tcxgBIAEoDRIOCgZyZWFzb24YAiABKAkiPwoHQ2xvc2luZxIMCgRjb2RlGAEgASgNEg4KBnJlYXNvbhgCIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgDIAEoDSJtCgtSb29tUmVzdW1lZBIMCgRyb29tGAEgASgJEiUKBmpvaW5lZBgCIAEoCzITLnZlemEudjEuUm9vbUpvaW5lZEgAEh8KBWVycm9yGAMgASgLMg4udmV6YS52MS5FcnJvckgAQggKBnJlc3VsdCquBAoJRXJyb3JDb2RlEhoKFkVSUk9SX0NPREVfVU5TUEVDSUZJRUQQABIYChRFUlJPUl9DT0RFX01BTEZPUk1FRBABEh8KG0VSUk9SX0NPREVfSU5WQUxJRF9BUkdVTUVOVBACEhsKF0VSUk9SX0NPREVfT1VUX09GX09SREVSEAMSHgoaRVJST1JfQ09ERV9VTkFVVEhFTlRJQ0FURUQQBBIgChxFUlJPUl9DT0RFX1BFUk1JU1NJT05fREVOSUVEEAUSGAoURVJST1JfQ09ERV9OT1RfRk9VTkQQBhIdChlFUlJPUl9DT0RFX0FMUkVBRFlfRVhJU1RTEAcSHAoYRVJST1JfQ09ERV9DTUlEX0NPTkZMSUNUEAgSGAoURVJST1JfQ09ERV9UT09fTEFSR0UQCRIbChdFUlJPUl9DT0RFX1JBVEVfTElNSVRFRBAKEhQKEEVSUk9SX0NPREVfTElNSVQQCxIaChZFUlJPUl9DT0RFX1VOQVZBSUxBQkxFEAwSGwoXRVJST1JfQ09ERV9TVE9SQUdFX0ZVTEwQDRIXChNFUlJPUl9DT0RFX0lOVEVSTkFMEA4SGQoVRVJST1JfQ09ERV9XUk9OR19MQU5FEA8SGAoURVJST1JfQ09ERV9TTE9XX01PREUQEBIUChBFUlJPUl9DT0RFX01VVEVEEBESFQoRRVJST1JfQ09ERV9CQU5ORUQQEhITCg9FUlJPUl9DT0RFX0dPTkUQE0I9WjtnaXRodWIuY29tL3ZlemEtcGxhdGZvcm0vdmV6YS9jbGllbnRzL2dvL2dlbi92ZXphL3YxO3ZlemF2MWIGcHJvdG8z", [file_veza_v1_chat, file_veza_v1_rooms]);
+  fileDesc("ChV2ZXphL3YxL3Nlc3Npb24ucHJvdG8SB3ZlemEudjEi9w0KC0NsaWVudEZyYW1lEgoKAmlkGAEgASgNEh8KBWhlbGxvGAIgASgLMg4udmV6YS52MS5IZWxsb0gAEi4KDXJlZnJlc2hfdG9rZW4YAyABKAsyFS52ZXphLnYxLlJlZnJlc2hUb2tlbkgAEh0KBHBpbmcYBCABKAsyDS52ZXphLnYxLlBpbmdIABIbCgNieWUYBSABKAsyDC52ZXphLnYxLkJ5ZUgAEioKC2NyZWF0ZV9yb29tGAogASgLMhMudmV6YS52MS5DcmVhdGVSb29tSAASJgoJam9pbl9yb29tGAsgASgLMhEudmV6YS52MS5Kb2luUm9vbUgAEigKCmxlYXZlX3Jvb20YDCABKAsyEi52ZXphLnYxLkxlYXZlUm9vbUgAEigKCmxpc3Rfcm9vbXMYDSABKAsyEi52ZXphLnYxLkxpc3RSb29tc0gAEiMKB3B1Ymxpc2gYDiABKAsyEC52ZXphLnYxLlB1Ymxpc2hIABIjCgdoaXN0b3J5GA8gASgLMhAudmV6YS52MS5IaXN0b3J5SAASIQoGdHlwaW5nGBAgASgLMg8udmV6YS52MS5UeXBpbmdIABIhCgZyZXBhaXIYESABKAsyDy52ZXphLnYxLlJlcGFpckgAEisKC3Vuc3Vic2NyaWJlGBIgASgLMhQudmV6YS52MS5VbnN1YnNjcmliZUgAEiwKDGVkaXRfbWVzc2FnZRgTIAEoCzIULnZlemEudjEuRWRpdE1lc3NhZ2VIABIwCg5kZWxldGVfbWVzc2FnZRgUIAEoCzIWLnZlemEudjEuRGVsZXRlTWVzc2FnZUgAEh8KBXJlYWN0GBUgASgLMg4udmV6YS52MS5SZWFjdEgAEhsKA3BpbhgWIAEoCzIMLnZlemEudjEuUGluSAASHQoEbWFyaxgXIAEoCzINLnZlemEudjEuTWFya0gAEiwKDHNldF9wcmVzZW5jZRgYIAEoCzIULnZlemEudjEuU2V0UHJlc2VuY2VIABIqCgt1cGRhdGVfcm9vbRgZIAEoCzITLnZlemEudjEuVXBkYXRlUm9vbUgAEiwKDGxpc3RfbWVtYmVycxgaIAEoCzIULnZlemEudjEuTGlzdE1lbWJlcnNIABIkCghzZXRfcm9sZRgbIAEoCzIQLnZlemEudjEuU2V0Um9sZUgAEiUKCG1vZGVyYXRlGBwgASgLMhEudmV6YS52MS5Nb2RlcmF0ZUgAEi4KDWNyZWF0ZV9pbnZpdGUYHSABKAsyFS52ZXphLnYxLkNyZWF0ZUludml0ZUgAEiwKDGxpc3RfaW52aXRlcxgeIAEoCzIULnZlemEudjEuTGlzdEludml0ZXNIABIuCg1yZXZva2VfaW52aXRlGB8gASgLMhUudmV6YS52MS5SZXZva2VJbnZpdGVIABIqCgtvcGVuX2RpcmVjdBggIAEoCzITLnZlemEudjEuT3BlbkRpcmVjdEgAEioKC2xpc3RfdW5yZWFkGCEgASgLMhMudmV6YS52MS5MaXN0VW5yZWFkSAASIQoGc2VhcmNoGCIgASgLMg8udmV6YS52MS5TZWFyY2hIABIwCg5saXN0X3JldmlzaW9ucxgjIAEoCzIWLnZlemEudjEuTGlzdFJldmlzaW9uc0gAEjAKDmxpc3RfcmVhY3Rpb25zGCQgASgLMhYudmV6YS52MS5MaXN0UmVhY3Rpb25zSAASJgoJbGlzdF9waW5zGCUgASgLMhEudmV6YS52MS5MaXN0UGluc0gAEigKCmxpc3RfYXVkaXQYJiABKAsyEi52ZXphLnYxLkxpc3RBdWRpdEgAEiwKDGxpc3Rfc3RyZWFtcxgyIAEoCzIULnZlemEudjEuTGlzdFN0cmVhbXNIABIuCg1jcmVhdGVfc3RyZWFtGDMgASgLMhUudmV6YS52MS5DcmVhdGVTdHJlYW1IABIwCg5wdWJsaXNoX3N0cmVhbRg0IAEoCzIWLnZlemEudjEuUHVibGlzaFN0cmVhbUgAEigKCmVuZF9zdHJlYW0YNSABKAsyEi52ZXphLnYxLkVuZFN0cmVhbUgAEioKC3NldF9wbGF5aW5nGDYgASgLMhMudmV6YS52MS5TZXRQbGF5aW5nSAASIQoGbGlzdGVuGDcgASgLMg8udmV6YS52MS5MaXN0ZW5IABIlCgh1bmxpc3Rlbhg4IAEoCzIRLnZlemEudjEuVW5saXN0ZW5IABIqCgtzZXRfcXVhbGl0eRg5IAEoCzITLnZlemEudjEuU2V0UXVhbGl0eUgAEjIKD3JlY2VpdmVyX3JlcG9ydBg6IAEoCzIXLnZlemEudjEuUmVjZWl2ZXJSZXBvcnRIAEIJCgdjb21tYW5kIlYKC1NlcnZlckZyYW1lEh8KBXJlcGx5GAEgASgLMg4udmV6YS52MS5SZXBseUgAEh0KBHB1c2gYAiABKAsyDS52ZXphLnYxLlB1c2hIAEIHCgVmcmFtZSKiDAoFUmVwbHkSCgoCaWQYASABKA0SHwoFZXJyb3IYAiABKAsyDi52ZXphLnYxLkVycm9ySAASIwoHd2VsY29tZRgDIAEoCzIQLnZlemEudjEuV2VsY29tZUgAEh0KBHBvbmcYBCABKAsyDS52ZXphLnYxLlBvbmdIABIwCg50b2tlbl9hY2NlcHRlZBgFIAEoCzIWLnZlemEudjEuVG9rZW5BY2NlcHRlZEgAEiwKDHJvb21fY3JlYXRlZBgKIAEoCzIULnZlemEudjEuUm9vbUNyZWF0ZWRIABIqCgtyb29tX2pvaW5lZBgLIAEoCzITLnZlemEudjEuUm9vbUpvaW5lZEgAEiYKCXJvb21fbGVmdBgMIAEoCzIRLnZlemEudjEuUm9vbUxlZnRIABImCglyb29tX2xpc3QYDSABKAsyES52ZXphLnYxLlJvb21MaXN0SAASJwoJcHVibGlzaGVkGA4gASgLMhIudmV6YS52MS5QdWJsaXNoZWRIABIsCgxoaXN0b3J5X3BhZ2UYDyABKAsyFC52ZXphLnYxLkhpc3RvcnlQYWdlSAASJQoIcmVwYWlyZWQYECABKAsyES52ZXphLnYxLlJlcGFpcmVkSAASLQoMdW5zdWJzY3JpYmVkGBEgASgLMhUudmV6YS52MS5VbnN1YnNjcmliZWRIABIhCgZtYXJrZWQYEiABKAsyDy52ZXphLnYxLk1hcmtlZEgAEiwKDHByZXNlbmNlX3NldBgTIAEoCzIULnZlemEudjEuUHJlc2VuY2VTZXRIABIsCgxyb29tX3VwZGF0ZWQYFCABKAsyFC52ZXphLnYxLlJvb21VcGRhdGVkSAASKgoLbWVtYmVyX2xpc3QYFSABKAsyEy52ZXphLnYxLk1lbWJlckxpc3RIABIwCg5tZW1iZXJfdXBkYXRlZBgWIAEoCzIWLnZlemEudjEuTWVtYmVyVXBkYXRlZEgAEjAKDmludml0ZV9jcmVhdGVkGBcgASgLMhYudmV6YS52MS5JbnZpdGVDcmVhdGVkSAASKgoLaW52aXRlX2xpc3QYGCABKAsyEy52ZXphLnYxLkludml0ZUxpc3RIABIwCg5pbnZpdGVfcmV2b2tlZBgZIAEoCzIWLnZlemEudjEuSW52aXRlUmV2b2tlZEgAEi4KDWRpcmVjdF9vcGVuZWQYGiABKAsyFS52ZXphLnYxLkRpcmVjdE9wZW5lZEgAEioKC3VucmVhZF9saXN0GBsgASgLMhMudmV6YS52MS5VbnJlYWRMaXN0SAASLgoNc2VhcmNoX3Jlc3VsdBgcIAEoCzIVLnZlemEudjEuU2VhcmNoUmVzdWx0SAASLgoNcmV2aXNpb25fbGlzdBgdIAEoCzIVLnZlemEudjEuUmV2aXNpb25MaXN0SAASLgoNcmVhY3Rpb25fbGlzdBgeIAEoCzIVLnZlemEudjEuUmVhY3Rpb25MaXN0SAASJAoIcGluX2xpc3QYHyABKAsyEC52ZXphLnYxLlBpbkxpc3RIABIoCgphdWRpdF9saXN0GCAgASgLMhIudmV6YS52MS5BdWRpdExpc3RIABIqCgtzdHJlYW1fbGlzdBgyIAEoCzITLnZlemEudjEuU3RyZWFtTGlzdEgAEjAKDnN0cmVhbV9jcmVhdGVkGDMgASgLMhYudmV6YS52MS5TdHJlYW1DcmVhdGVkSAASNAoQc3RyZWFtX3B1Ymxpc2hlZBg0IAEoCzIYLnZlemEudjEuU3RyZWFtUHVibGlzaGVkSAASLAoMc3RyZWFtX2VuZGVkGDUgASgLMhQudmV6YS52MS5TdHJlYW1FbmRlZEgAEioKC3BsYXlpbmdfc2V0GDYgASgLMhMudmV6YS52MS5QbGF5aW5nU2V0SAASJwoJbGlzdGVuaW5nGDcgASgLMhIudmV6YS52MS5MaXN0ZW5pbmdIABIpCgp1bmxpc3RlbmVkGDggASgLMhMudmV6YS52MS5Vbmxpc3RlbmVkSAASKgoLcXVhbGl0eV9zZXQYOSABKAsyEy52ZXphLnYxLlF1YWxpdHlTZXRIAEIICgZyZXN1bHQi0QUKBFB1c2gSLAoHbWVzc2FnZRgBIAEoCzIZLnZlemEudjEuTWVzc2FnZURlbGl2ZXJlZEgAEiwKDHJvb21fcmVzdW1lZBgCIAEoCzIULnZlemEudjEuUm9vbVJlc3VtZWRIABImCglyb29tX2hlYWQYAyABKAsyES52ZXphLnYxLlJvb21IZWFkSAASLAoMcm9vbV9sYWdnaW5nGAQgASgLMhQudmV6YS52MS5Sb29tTGFnZ2luZ0gAEjQKEHByZXNlbmNlX2NoYW5nZWQYBSABKAsyGC52ZXphLnYxLlByZXNlbmNlQ2hhbmdlZEgAEjAKDnR5cGluZ19jaGFuZ2VkGAYgASgLMhYudmV6YS52MS5UeXBpbmdDaGFuZ2VkSAASMAoOdG9rZW5fZXhwaXJpbmcYByABKAsyFi52ZXphLnYxLlRva2VuRXhwaXJpbmdIABInCglyZWNvbm5lY3QYCCABKAsyEi52ZXphLnYxLlJlY29ubmVjdEgAEiMKB2Nsb3NpbmcYCSABKAsyEC52ZXphLnYxLkNsb3NpbmdIABIsCgxyb29tX2V2aWN0ZWQYCiABKAsyFC52ZXphLnYxLlJvb21FdmljdGVkSAASLAoMcm9vbV9jaGFuZ2VkGAsgASgLMhQudmV6YS52MS5Sb29tQ2hhbmdlZEgAEjQKEHJlY2VpcHRzX2NoYW5nZWQYDCABKAsyGC52ZXphLnYxLlJlY2VpcHRzQ2hhbmdlZEgAEjAKDnN0cmVhbV9jaGFuZ2VkGDIgASgLMhYudmV6YS52MS5TdHJlYW1DaGFuZ2VkSAASMgoPcXVhbGl0eV9jaGFuZ2VkGDMgASgLMhcudmV6YS52MS5RdWFsaXR5Q2hhbmdlZEgAEi4KDWluZ2VzdF9yZXBvcnQYNCABKAsyFS52ZXphLnYxLkluZ2VzdFJlcG9ydEgAQgcKBWV2ZW50ImUKBUVycm9yEiAKBGNvZGUYASABKA4yEi52ZXphLnYxLkVycm9yQ29kZRIPCgdtZXNzYWdlGAIgASgJEhEKCXRlbXBvcmFyeRgDIAEoCBIWCg5yZXRyeV9hZnRlcl9tcxgEIAEoDSJgCgVIZWxsbxINCgV0b2tlbhgBIAEoCRIOCgZjbGllbnQYAiABKAkSFAoMcmVzdW1lX3Rva2VuGAMgASgJEiIKBXJvb21zGAQgAygLMhMudmV6YS52MS5Sb29tQ3Vyc29yIuYBCgdXZWxjb21lEhIKCnNlc3Npb25faWQYASABKAkSDAoEdXNlchgCIAEoCRIUCgxyZXN1bWVfdG9rZW4YAyABKAkSDwoHcmVzdW1lZBgEIAEoCBIfCgZsaW1pdHMYBSABKAsyDy52ZXphLnYxLkxpbWl0cxIUCgxoZWFydGJlYXRfbXMYBiABKA0SFgoOc2VydmVyX3RpbWVfbXMYByABKAQSGAoQdG9rZW5fZXhwaXJlc19tcxgIIAEoBBIWCg5zZXJ2ZXJfdmVyc2lvbhgJIAEoCRIRCgl0cmFuc3BvcnQYCiABKAkimQEKBkxpbWl0cxIXCg9mcmFtZV9ieXRlc19tYXgYASABKA0SFgoOYm9keV9ieXRlc19tYXgYAiABKA0SEQoJcm9vbXNfbWF4GAMgASgNEhgKEGhpc3RvcnlfcGFnZV9tYXgYBCABKA0SGgoScHVibGlzaF9wZXJfc2Vjb25kGAUgASgNEhUKDXB1Ymxpc2hfYnVyc3QYBiABKA0iHQoMUmVmcmVzaFRva2VuEg0KBXRva2VuGAEgASgJIikKDVRva2VuQWNjZXB0ZWQSGAoQdG9rZW5fZXhwaXJlc19tcxgBIAEoBCIpCg1Ub2tlbkV4cGlyaW5nEhgKEHRva2VuX2V4cGlyZXNfbXMYASABKAQiHgoEUGluZxIWCg5jbGllbnRfdGltZV9tcxgBIAEoBCI2CgRQb25nEhYKDmNsaWVudF90aW1lX21zGAEgASgEEhYKDnNlcnZlcl90aW1lX21zGAIgASgEIgUKA0J5ZSItCglSZWNvbm5lY3QSEAoIYWZ0ZXJfbXMYASABKA0SDgoGcmVhc29uGAIgASgJIj8KB0Nsb3NpbmcSDAoEY29kZRgBIAEoDRIOCgZyZWFzb24YAiABKAkSFgoOcmV0cnlfYWZ0ZXJfbXMYAyABKA0ibQoLUm9vbVJlc3VtZWQSDAoEcm9vbRgBIAEoCRIlCgZqb2luZWQYAiABKAsyEy52ZXphLnYxLlJvb21Kb2luZWRIABIfCgVlcnJvchgDIAEoCzIOLnZlemEudjEuRXJyb3JIAEIICgZyZXN1bHQqrgQKCUVycm9yQ29kZRIaChZFUlJPUl9DT0RFX1VOU1BFQ0lGSUVEEAASGAoURVJST1JfQ09ERV9NQUxGT1JNRUQQARIfChtFUlJPUl9DT0RFX0lOVkFMSURfQVJHVU1FTlQQAhIbChdFUlJPUl9DT0RFX09VVF9PRl9PUkRFUhADEh4KGkVSUk9SX0NPREVfVU5BVVRIRU5USUNBVEVEEAQSIAocRVJST1JfQ09ERV9QRVJNSVNTSU9OX0RFTklFRBAFEhgKFEVSUk9SX0NPREVfTk9UX0ZPVU5EEAYSHQoZRVJST1JfQ09ERV9BTFJFQURZX0VYSVNUUxAHEhwKGEVSUk9SX0NPREVfQ01JRF9DT05GTElDVBAIEhgKFEVSUk9SX0NPREVfVE9PX0xBUkdFEAkSGwoXRVJST1JfQ09ERV9SQVRFX0xJTUlURUQQChIUChBFUlJPUl9DT0RFX0xJTUlUEAsSGgoWRVJST1JfQ09ERV9VTkFWQUlMQUJMRRAMEhsKF0VSUk9SX0NPREVfU1RPUkFHRV9GVUxMEA0SFwoTRVJST1JfQ09ERV9JTlRFUk5BTBAOEhkKFUVSUk9SX0NPREVfV1JPTkdfTEFORRAPEhgKFEVSUk9SX0NPREVfU0xPV19NT0RFEBASFAoQRVJST1JfQ09ERV9NVVRFRBAREhUKEUVSUk9SX0NPREVfQkFOTkVEEBISEwoPRVJST1JfQ09ERV9HT05FEBNCPVo7Z2l0aHViLmNvbS92ZXphLXBsYXRmb3JtL3ZlemEvY2xpZW50cy9nby9nZW4vdmV6YS92MTt2ZXphdjFiBnByb3RvMw", [file_veza_v1_audio, file_veza_v1_chat, file_veza_v1_rooms]);
 
 /**
  * One thing a client says: a command. `id` is chosen by the client and comes back in the reply; commands without
@@ -235,6 +237,60 @@ export type ClientFrame = Message<"veza.v1.ClientFrame"> & {
      */
     value: ListAudit;
     case: "listAudit";
+  } | {
+    /**
+     * @generated from field: veza.v1.ListStreams list_streams = 50;
+     */
+    value: ListStreams;
+    case: "listStreams";
+  } | {
+    /**
+     * @generated from field: veza.v1.CreateStream create_stream = 51;
+     */
+    value: CreateStream;
+    case: "createStream";
+  } | {
+    /**
+     * @generated from field: veza.v1.PublishStream publish_stream = 52;
+     */
+    value: PublishStream;
+    case: "publishStream";
+  } | {
+    /**
+     * @generated from field: veza.v1.EndStream end_stream = 53;
+     */
+    value: EndStream;
+    case: "endStream";
+  } | {
+    /**
+     * @generated from field: veza.v1.SetPlaying set_playing = 54;
+     */
+    value: SetPlaying;
+    case: "setPlaying";
+  } | {
+    /**
+     * @generated from field: veza.v1.Listen listen = 55;
+     */
+    value: Listen;
+    case: "listen";
+  } | {
+    /**
+     * @generated from field: veza.v1.Unlisten unlisten = 56;
+     */
+    value: Unlisten;
+    case: "unlisten";
+  } | {
+    /**
+     * @generated from field: veza.v1.SetQuality set_quality = 57;
+     */
+    value: SetQuality;
+    case: "setQuality";
+  } | {
+    /**
+     * @generated from field: veza.v1.ReceiverReport receiver_report = 58;
+     */
+    value: ReceiverReport;
+    case: "receiverReport";
   } | { case: undefined; value?: undefined };
 };
 
@@ -452,6 +508,54 @@ export type Reply = Message<"veza.v1.Reply"> & {
      */
     value: AuditList;
     case: "auditList";
+  } | {
+    /**
+     * @generated from field: veza.v1.StreamList stream_list = 50;
+     */
+    value: StreamList;
+    case: "streamList";
+  } | {
+    /**
+     * @generated from field: veza.v1.StreamCreated stream_created = 51;
+     */
+    value: StreamCreated;
+    case: "streamCreated";
+  } | {
+    /**
+     * @generated from field: veza.v1.StreamPublished stream_published = 52;
+     */
+    value: StreamPublished;
+    case: "streamPublished";
+  } | {
+    /**
+     * @generated from field: veza.v1.StreamEnded stream_ended = 53;
+     */
+    value: StreamEnded;
+    case: "streamEnded";
+  } | {
+    /**
+     * @generated from field: veza.v1.PlayingSet playing_set = 54;
+     */
+    value: PlayingSet;
+    case: "playingSet";
+  } | {
+    /**
+     * @generated from field: veza.v1.Listening listening = 55;
+     */
+    value: Listening;
+    case: "listening";
+  } | {
+    /**
+     * @generated from field: veza.v1.Unlistened unlistened = 56;
+     */
+    value: Unlistened;
+    case: "unlistened";
+  } | {
+    /**
+     * @generated from field: veza.v1.QualitySet quality_set = 57;
+     */
+    value: QualitySet;
+    case: "qualitySet";
   } | { case: undefined; value?: undefined };
 };
 
@@ -557,6 +661,28 @@ export type Push = Message<"veza.v1.Push"> & {
      */
     value: ReceiptsChanged;
     case: "receiptsChanged";
+  } | {
+    /**
+     * To listeners and publishers of a stream.
+     *
+     * @generated from field: veza.v1.StreamChanged stream_changed = 50;
+     */
+    value: StreamChanged;
+    case: "streamChanged";
+  } | {
+    /**
+     * What this listener is sent has changed.
+     *
+     * @generated from field: veza.v1.QualityChanged quality_changed = 51;
+     */
+    value: QualityChanged;
+    case: "qualityChanged";
+  } | {
+    /**
+     * @generated from field: veza.v1.IngestReport ingest_report = 52;
+     */
+    value: IngestReport;
+    case: "ingestReport";
   } | { case: undefined; value?: undefined };
 };
 
@@ -1081,7 +1207,7 @@ export enum ErrorCode {
   BANNED = 18,
 
   /**
-   * The message was deleted: nothing can be done to it any more.
+   * The message was deleted, or the stream is over: nothing can be done to it any more.
    *
    * @generated from enum value: ERROR_CODE_GONE = 19;
    */

@@ -1,0 +1,430 @@
+//! One stream on this node: its publisher, its last frames, its listeners.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use veza_engine::audio::{Carrier, Controller, Ingest, Ladder, Link, Listener, Packet, Ready, Ring, Steps, Totals};
+use veza_engine::{SessionKey, Timestamp};
+use veza_proto::media::{FRAME_MS, MediaPacket};
+use veza_proto::v1::{
+    AudioQuality, AudioState, AudioStream, IngestReport, QualityChanged, QualityPin, QualityReason, ReceiverReport,
+    StreamChanged, push,
+};
+use veza_proto::{Encoded, Transport};
+
+use super::backlog::Backlog;
+use super::meters::Meters;
+use super::seat::Seat;
+use crate::hub::mailbox::{Letter, Mailbox};
+use crate::telemetry::metrics as declared;
+use crate::transport::{MediaSender, MediaSent};
+
+/// How long a stream waits for a publisher who has gone.
+pub(super) const HOLD: Duration = Duration::from_secs(30);
+
+/// A stream, with everybody who is at it here.
+pub(super) struct Channel {
+    handle: u32,
+    stream: AudioStream,
+    ladder: Ladder,
+    ring: Ring,
+    publisher: Option<Publisher>,
+    /// When the last frame came, and the index after it.
+    last: Option<(Timestamp, u32)>,
+    /// Since when there is no publisher any more.
+    silent_since: Option<Timestamp>,
+    ears: Vec<Ear>,
+    /// Packets that were made for the frame at hand.
+    made: Vec<(Packet, Option<Bytes>)>,
+    /// What listeners were last told.
+    told: Option<AudioStream>,
+    meters: Arc<Meters>,
+}
+
+struct Publisher {
+    session: SessionKey,
+    mailbox: Arc<Mailbox>,
+    ingest: Ingest,
+    reported: Totals,
+    reported_at: Timestamp,
+    /// Packets from others, in its name or before it took over.
+    foreign: bool,
+}
+
+/// A listener, with the way to it.
+struct Ear {
+    who: Who,
+    listener: Listener,
+    /// While there is a publisher, or was.
+    controller: Option<Controller>,
+    pin: QualityPin,
+    backlog: Backlog,
+    told: Option<AudioQuality>,
+}
+
+/// Who listens.
+pub(super) struct Who {
+    pub(super) session: SessionKey,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) seat: Arc<Seat>,
+    pub(super) media: MediaSender,
+    pub(super) transport: Transport,
+}
+
+impl Channel {
+    pub(super) fn new(handle: u32, stream: AudioStream, meters: Arc<Meters>) -> Self {
+        Self {
+            handle,
+            stream,
+            ladder: Ladder::default(),
+            ring: Ring::new(handle),
+            publisher: None,
+            last: None,
+            silent_since: None,
+            ears: Vec::new(),
+            made: Vec::new(),
+            told: None,
+            meters,
+        }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.stream.id
+    }
+
+    pub(super) fn ladder(&self) -> &Ladder {
+        &self.ladder
+    }
+
+    /// The stream as it is now.
+    pub(super) fn shown(&self) -> AudioStream {
+        AudioStream {
+            on_air: self.publisher.is_some(),
+            listeners: u32::try_from(self.ears.len()).unwrap_or(u32::MAX),
+            ..self.stream.clone()
+        }
+    }
+
+    /// Somebody goes on air, in the place of whoever was: the index of the next frame. It is where the clock would be if
+    /// nobody had been away.
+    pub(super) fn publish(
+        &mut self,
+        ladder: Ladder,
+        session: SessionKey,
+        mailbox: Arc<Mailbox>,
+        now: Timestamp,
+    ) -> u32 {
+        if let Some(before) = self.publisher.take().filter(|before| before.session != session) {
+            before.dismiss(self.handle);
+        }
+        let first = match self.last {
+            None => 0,
+            Some((at, next)) => {
+                let away = now.since(at).as_millis() / u128::from(FRAME_MS);
+                next.saturating_add(u32::try_from(away).unwrap_or(u32::MAX))
+            }
+        };
+        let ingest = Ingest::new(ladder.clone(), first);
+        let (reported, reported_at) = (Totals::default(), now);
+        self.publisher = Some(Publisher { session, mailbox, ingest, reported, reported_at, foreign: false });
+        self.silent_since = None;
+        self.last.get_or_insert((now, first));
+        if ladder != self.ladder {
+            self.ring.set_ladder(&ladder);
+            self.ladder = ladder;
+            for ear in &mut self.ears {
+                ear.climb(&self.ladder, &self.stream, now);
+            }
+            let rungs = self.ladder.rungs().to_vec();
+            self.tell(&push::Event::StreamChanged(StreamChanged { stream: Some(self.shown()), rungs }));
+            self.told = Some(self.shown());
+        }
+        first
+    }
+
+    /// A packet of the publisher. What is ready goes out.
+    pub(super) fn packet(&mut self, session: SessionKey, packet: Bytes, came: Instant, now: Timestamp) {
+        let packet = match MediaPacket::read(packet) {
+            Ok(packet) => packet,
+            Err(_) => return self.meters.malformed.increment(1),
+        };
+        let Some(publisher) = self.publisher.as_mut().filter(|publisher| publisher.session == session) else {
+            return self.meters.foreign.increment(1);
+        };
+        publisher.ingest.handle_packet(&packet, now);
+        self.meters.received.increment(1);
+        self.forward(now);
+        self.meters.forward.record(came.elapsed());
+    }
+
+    /// Sends what is ready.
+    pub(super) fn forward(&mut self, now: Timestamp) {
+        while let Some(ready) = self.publisher.as_mut().and_then(|publisher| publisher.ingest.poll_ready(now)) {
+            self.send(ready, now);
+        }
+    }
+
+    /// When [`Channel::forward`] has something without a packet coming in.
+    pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
+        self.publisher.as_ref()?.ingest.poll_timeout()
+    }
+
+    fn send(&mut self, ready: Ready, now: Timestamp) {
+        let (index, at) = (ready.index, Instant::now());
+        self.last = Some((now, index + 1));
+        self.ring.push(ready);
+        let Self { ring, ears, made, meters, .. } = self;
+        made.clear();
+        ears.retain_mut(|ear| {
+            let Some(packet) = ear.listener.packet(index, ring) else { return ear.pump(meters) };
+            let bytes = match made.iter().find(|(of, _)| *of == packet) {
+                Some((_, bytes)) => bytes.clone(),
+                None => {
+                    let bytes = ring.packet(packet);
+                    made.push((packet, bytes.clone()));
+                    bytes
+                }
+            };
+            match bytes {
+                Some(bytes) => ear.give(&bytes, at, meters),
+                None => ear.pump(meters),
+            }
+        });
+    }
+
+    /// Somebody listens from now on. Who listens already goes on.
+    pub(super) fn listen(&mut self, who: Who, pin: QualityPin, now: Timestamp) -> AudioQuality {
+        self.ears.retain(|ear| ear.who.session != who.session);
+        let mut ear = Ear::new(who, pin);
+        ear.climb(&self.ladder, &self.stream, now);
+        let quality = ear.quality(&self.ladder);
+        ear.told = Some(quality);
+        self.ears.push(ear);
+        quality
+    }
+
+    /// The session listens no more, and publishes no more.
+    pub(super) fn leave(&mut self, session: SessionKey, now: Timestamp) {
+        self.ears.retain(|ear| ear.who.session != session);
+        if self.publisher.as_ref().is_some_and(|publisher| publisher.session == session) {
+            self.publisher = None;
+            self.silent_since = Some(now);
+        }
+    }
+
+    pub(super) fn unlisten(&mut self, session: SessionKey) {
+        self.ears.retain(|ear| ear.who.session != session);
+    }
+
+    pub(super) fn pin(&mut self, session: SessionKey, pin: QualityPin, now: Timestamp) -> Option<AudioQuality> {
+        let ear = self.ears.iter_mut().find(|ear| ear.who.session == session)?;
+        ear.pin = pin;
+        if let Some(controller) = &mut ear.controller {
+            controller.set_pin(pin, now);
+            ear.listener.change(controller.shape());
+        }
+        let quality = ear.quality(&self.ladder);
+        ear.told = Some(quality);
+        Some(quality)
+    }
+
+    pub(super) fn report(&mut self, session: SessionKey, report: &ReceiverReport, now: Timestamp) {
+        let Some(ear) = self.ears.iter_mut().find(|ear| ear.who.session == session) else { return };
+        self.meters.underruns.increment(u64::from(report.underruns));
+        if let Some(controller) = &mut ear.controller {
+            controller.handle_report(report, now);
+        }
+    }
+
+    /// The record has changed.
+    pub(super) fn changed(&mut self, stream: AudioStream) {
+        self.stream = stream;
+    }
+
+    /// Looks at every listener's network, and tells what there is to tell.
+    pub(super) fn tick(&mut self, now: Timestamp) {
+        let at = Instant::now();
+        for ear in &mut self.ears {
+            ear.tick(self.handle, &self.ladder, &self.meters, now, at);
+        }
+        if let Some(publisher) = &mut self.publisher {
+            publisher.report(self.handle, now);
+        }
+    }
+
+    /// Tells listeners and publisher how the stream is, if that is news.
+    pub(super) fn announce(&mut self) {
+        let shown = self.shown();
+        if self.told.as_ref() == Some(&shown) {
+            return;
+        }
+        self.tell(&push::Event::StreamChanged(StreamChanged { stream: Some(shown.clone()), rungs: Vec::new() }));
+        self.told = Some(shown);
+    }
+
+    fn tell(&self, event: &push::Event) {
+        let frame = Encoded::push(event.clone());
+        for mailbox in self.ears.iter().map(|ear| &ear.who.mailbox) {
+            mailbox.whisper(Letter::Told(frame.clone()));
+        }
+        if let Some(publisher) = &self.publisher {
+            publisher.mailbox.whisper(Letter::Told(frame));
+        }
+    }
+
+    /// The stream is over: everybody is told, and gives it up.
+    pub(super) fn end(mut self) {
+        self.stream.state = AudioState::Ended.into();
+        self.announce();
+        for ear in &self.ears {
+            ear.who.seat.give_up(&self.stream.id);
+        }
+    }
+
+    /// Nobody came back within the hold.
+    pub(super) fn is_abandoned(&self, now: Timestamp) -> bool {
+        self.silent_since.is_some_and(|since| now.since(since) >= HOLD)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.stream.state() == AudioState::Ended
+    }
+
+    /// Nobody is here, and nobody is waited for.
+    pub(super) fn is_idle(&self) -> bool {
+        self.ears.is_empty() && self.publisher.is_none() && self.silent_since.is_none()
+    }
+
+    pub(super) fn listeners(&self) -> usize {
+        self.ears.len()
+    }
+}
+
+impl Publisher {
+    /// Says once a second what has become of its packets, while something happens to them.
+    fn report(&mut self, handle: u32, now: Timestamp) {
+        let totals = self.ingest.totals();
+        if now.since(self.reported_at) < Duration::from_secs(1) || (totals == self.reported && !self.foreign) {
+            return;
+        }
+        (self.reported, self.reported_at, self.foreign) = (totals, now, false);
+        let refusal = totals.refusal.map(|refusal| refusal.sentence().to_owned()).unwrap_or_default();
+        self.tell(handle, totals, refusal);
+    }
+
+    /// Somebody else has its place.
+    fn dismiss(self, handle: u32) {
+        let totals = self.ingest.totals();
+        self.tell(handle, totals, "somebody else publishes this stream now".to_owned());
+    }
+
+    fn tell(&self, handle: u32, totals: Totals, refusal: String) {
+        let Totals { frames, lost, recovered, late, refused, refusal: _ } = totals;
+        let report = IngestReport { handle, frames, lost, recovered, late, refused, refusal };
+        self.mailbox.whisper(Letter::Told(Encoded::push(push::Event::IngestReport(report))));
+    }
+}
+
+impl Ear {
+    fn new(who: Who, pin: QualityPin) -> Self {
+        let shape = veza_engine::audio::Shape { rung: 0, packet_frames: 1, redundancy: 0 };
+        let listener = Listener::new(shape);
+        Self { who, listener, controller: None, pin, backlog: Backlog::default(), told: None }
+    }
+
+    /// The stream has these rungs now.
+    fn climb(&mut self, ladder: &Ladder, stream: &AudioStream, now: Timestamp) {
+        let Some(steps) = Steps::new(ladder, stream.profile()) else { return };
+        match &mut self.controller {
+            Some(controller) => controller.set_steps(steps, now),
+            None => {
+                let carrier = match self.who.transport {
+                    Transport::WebTransport | Transport::Quic => Carrier::Datagrams,
+                    Transport::WebSocket => Carrier::Stream,
+                };
+                let controller = Controller::new(steps, self.pin, carrier, now);
+                self.listener = Listener::new(controller.shape());
+                self.controller = Some(controller);
+            }
+        }
+    }
+
+    /// Sends a packet, behind those that wait. Whether the listener is still there.
+    fn give(&mut self, packet: &Bytes, at: Instant, meters: &Meters) -> bool {
+        if self.backlog.is_empty() {
+            match self.who.media.send(packet) {
+                MediaSent::Sent => {
+                    meters.sent.increment(1);
+                    return true;
+                }
+                MediaSent::Gone => return false,
+                MediaSent::Impossible => {
+                    meters.impossible.increment(1);
+                    return true;
+                }
+                MediaSent::Full => {}
+            }
+        }
+        let dropped = self.backlog.push(packet.clone(), at);
+        meters.late.increment(dropped);
+        self.pump(meters)
+    }
+
+    /// Sends what waits, as far as the link takes it. Whether the listener is still there.
+    fn pump(&mut self, meters: &Meters) -> bool {
+        while let Some(packet) = self.backlog.front() {
+            match self.who.media.send(packet) {
+                MediaSent::Sent => meters.sent.increment(1),
+                MediaSent::Impossible => meters.impossible.increment(1),
+                MediaSent::Full => return true,
+                MediaSent::Gone => return false,
+            }
+            self.backlog.pop();
+        }
+        true
+    }
+
+    fn tick(&mut self, handle: u32, ladder: &Ladder, meters: &Meters, now: Timestamp, at: Instant) {
+        let Some(controller) = &mut self.controller else { return };
+        let path = self.who.media.path();
+        let link = Link {
+            rtt: path.rtt.unwrap_or_default(),
+            queue_age: self.backlog.age(at),
+            queued_bytes: self.backlog.bytes(),
+            sent_packets: path.packets_sent,
+            lost_packets: path.packets_lost,
+        };
+        let decision = controller.tick(&link, now);
+        if decision.flush {
+            meters.flushed.increment(self.backlog.clear());
+        }
+        self.listener.change(decision.shape);
+        let quality = self.quality(ladder);
+        // A probe's copies come and go with every tick; that it probes is said once.
+        let settled = |quality: AudioQuality| {
+            let probes = quality.reason() == QualityReason::Probe;
+            if probes { AudioQuality { redundancy: 0, ..quality } } else { quality }
+        };
+        if self.told.map(settled) != Some(settled(quality)) {
+            self.told = Some(quality);
+            let changed = QualityChanged { handle, quality: Some(quality) };
+            self.who.mailbox.whisper(Letter::Told(Encoded::push(push::Event::QualityChanged(changed))));
+            declared::audio_quality_changes_total(quality.reason().as_str_name()).increment(1);
+        }
+    }
+
+    /// What this listener is on its way to.
+    fn quality(&self, ladder: &Ladder) -> AudioQuality {
+        let shape = self.controller.as_ref().map_or(self.listener.shape(), Controller::shape);
+        let reason = self.controller.as_ref().map_or(QualityReason::Start, Controller::reason);
+        AudioQuality {
+            rung: shape.rung.into(),
+            bits_per_second: ladder.bits_of(shape.rung),
+            packet_ms: u32::from(shape.packet_frames) * FRAME_MS,
+            redundancy: shape.redundancy.into(),
+            pin: self.pin.into(),
+            reason: reason.into(),
+        }
+    }
+}
