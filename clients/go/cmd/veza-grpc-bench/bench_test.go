@@ -98,3 +98,10 @@ func TestTheCPUOfNobodyIsUnknown(t *testing.T) {
 		t.Error("unknown and known are exchanged")
 	}
 }
+
+func TestAgesAreToldFromTheSmallest(t *testing.T) {
+	told := ages{3 * time.Millisecond, time.Millisecond, 2 * time.Millisecond}.String()
+	if told != "3 events, p50 2.00 ms, p99 3.00 ms after they happened" {
+		t.Error(told)
+	}
+}

@@ -4,6 +4,9 @@
 //
 //	veza-grpc-bench -target 127.0.0.1:50051 -token-file data/auth/gateway-token -pid $(pgrep -x veza)
 //
+// With -listen NAME it measures nothing and consumes every event under that name until it is interrupted, so that another tool
+// can measure a server that somebody listens to; then it says how many there were and how old they were.
+//
 // Every measurement ends after -seconds or -calls, whichever comes first. The rooms and messages it makes stay on the
 // server, so give it one of its own; with a user's usual rates Send would measure those, so start it with
 // VEZA_USER_PUBLISH_PER_SECOND=100000 and VEZA_USER_PUBLISH_BURST=100000.
@@ -41,6 +44,7 @@ type settings struct {
 	inFlight          int
 	connections       int
 	rooms             int
+	listen            string
 }
 
 func main() {
@@ -57,6 +61,7 @@ func main() {
 	flag.IntVar(&s.inFlight, "in-flight", 64, "how many calls are under way at a time")
 	flag.IntVar(&s.connections, "connections", 1, "over how many connections")
 	flag.IntVar(&s.rooms, "rooms", 64, "over how many rooms Send is spread")
+	flag.StringVar(&s.listen, "listen", "", "consume every event under this name until interrupted, and measure no calls")
 	flag.Parse()
 	exit(run(s))
 }
@@ -91,6 +96,9 @@ func run(s settings) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if s.listen != "" {
+		return s.listenAlong(ctx)
+	}
 	baseline, err := startEmptyServer(ctx)
 	if err != nil {
 		return err
