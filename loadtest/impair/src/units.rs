@@ -76,15 +76,18 @@ pub(crate) struct Shown(pub(crate) u64, pub(crate) &'static [(&'static str, u64)
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = self.1.iter().rfind(|(_, unit)| self.0 >= *unit && ((self.0 % unit) * 1_000).is_multiple_of(*unit));
-        let (name, unit) = whole.copied().unwrap_or((self.1[0].0, self.1[0].1));
-        write!(f, "{}", self.0 / unit)?;
-        if !self.0.is_multiple_of(unit) {
-            let part = format!("{:03}", (self.0 % unit) * 1_000 / unit);
-            write!(f, ".{}", part.trim_end_matches('0'))?;
-        }
+        // Three digits after the point, or a smaller unit.
+        let fits = |unit: u64| self.0 >= unit && (self.0 % unit * 1_000).is_multiple_of(unit);
+        let (name, unit) = self.1.iter().rfind(|(_, unit)| fits(*unit)).unwrap_or(&self.1[0]);
+        let (whole, part) = (self.0 / unit, self.0 % unit * 1_000 / unit);
+        f.write_str(&decimal(whole, format!("{part:03}")))?;
         f.write_str(name)
     }
+}
+
+fn decimal(whole: u64, part: String) -> String {
+    let part = part.trim_end_matches('0');
+    if part.is_empty() { whole.to_string() } else { format!("{whole}.{part}") }
 }
 
 pub(crate) const TIMES: &[(&str, u64)] = &[("us", 1), ("ms", 1_000), ("s", 1_000_000)];
@@ -97,11 +100,7 @@ pub(crate) fn shown_time(time: Duration) -> Shown {
 
 impl fmt::Display for PerMillion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0 / 10_000)?;
-        if !self.0.is_multiple_of(10_000) {
-            write!(f, ".{}", format!("{:04}", self.0 % 10_000).trim_end_matches('0'))?;
-        }
-        f.write_str("%")
+        write!(f, "{}%", decimal(u64::from(self.0) / 10_000, format!("{:04}", self.0 % 10_000)))
     }
 }
 
