@@ -16,6 +16,8 @@ macro_rules! page {
 pub(crate) const FILES: &[PageFile] = page! {
     "index.html" "text/html; charset=utf-8";
     "app.js" "text/javascript; charset=utf-8";
+    "links.js" "text/javascript; charset=utf-8";
+    "record.js" "text/javascript; charset=utf-8";
     "playout.js" "text/javascript; charset=utf-8";
     "worklets.js" "text/javascript; charset=utf-8";
     "style.css" "text/css; charset=utf-8";

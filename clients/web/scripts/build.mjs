@@ -37,6 +37,11 @@ const hash = (bytes) => createHash("sha256").update(bytes).digest("hex").slice(0
 for (const [name, bytes] of files) console.log(`${name.padEnd(12)} ${String(bytes.length).padStart(7)} bytes  ${hash(bytes)}`);
 if (files.get("app.js").length > APP_BYTES_MAX) throw new Error(`app.js is larger than ${APP_BYTES_MAX} bytes`);
 
+// What the server does not embed is not there.
+const embedded = readFileSync("../../src/page.rs", "utf8");
+const missing = [...files.keys()].filter((name) => !embedded.includes(`"${name}"`));
+if (missing.length > 0) throw new Error(`src/page.rs does not embed ${missing.join(", ")}`);
+
 if (process.argv.includes("--check")) {
   const there = readdirSync(OUT).sort().join();
   const wanted = [...files.keys()].sort().join();

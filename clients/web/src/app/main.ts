@@ -1,6 +1,6 @@
 // The page: signs in, connects, and hands over to `Page`.
 
-import { connect, discover, type TransportName } from "../sdk/index";
+import { connect, discover, LinkWorker, type TransportName } from "../sdk/index";
 import { Page } from "./page";
 import { askIdentity, type Identity, rememberedIdentity, rememberIdentity, tokenFor } from "./signin";
 import { setUpTheme } from "./theme";
@@ -13,6 +13,7 @@ const query = new URLSearchParams(location.search);
 void main();
 
 async function main(): Promise<void> {
+  const linkWorker = LinkWorker.open("links.js");
   setUpTheme();
   const server = await discover().catch(() => undefined);
   const problem = takeProblem();
@@ -23,7 +24,7 @@ async function main(): Promise<void> {
     ...server,
     token: () => tokenFor(identity),
     refreshEndpoints: () => discover(),
-    linkWorker: "links.js",
+    linkWorker,
     client: `veza-web/${server?.version ?? "?"}`,
     transport: (TRANSPORTS.includes(transport) ? transport : "auto") as "auto" | TransportName,
   });

@@ -6,7 +6,7 @@ import { commandOf } from "./drafts";
 import { connectionLost, toVezaError, VezaError } from "./errors";
 import { Emitter } from "./events";
 import type { Link, Opener } from "./link";
-import { LinkWorker, type WorkerLike } from "./linkworker";
+import type { LinkWorker } from "./linkworker";
 import { PACKET_BYTES_MAX } from "./media";
 import type { ClientEvents, Endpoints, Options, Status } from "./options";
 import { Outbox } from "./outbox";
@@ -61,7 +61,6 @@ export class Client extends ClientCalls {
   private readonly backoff: Backoff;
   protected readonly audio: Streams;
   private endpoints: Endpoints;
-  private readonly worker: LinkWorker | undefined;
   private session: Session | undefined;
   private token: string | undefined;
   /** Sessions in a row that were refused for their token. */
@@ -80,7 +79,6 @@ export class Client extends ClientCalls {
     super();
     this.clock = options.clock ?? systemClock;
     this.endpoints = options;
-    this.worker = options.linkWorker === undefined || typeof Worker === "undefined" ? undefined : new LinkWorker(new Worker(options.linkWorker, { type: "module" }) as WorkerLike);
     this.backoff = new Backoff(this.clock);
     this.outbox = new Outbox(this.clock, (room) => this.rooms.get(room)?.pendingChanged());
     this.audio = new Streams(
@@ -207,7 +205,7 @@ export class Client extends ClientCalls {
   /** The preferred transport first. */
   private openers(): Opener[] {
     const wanted = this.options.transport ?? "auto";
-    const all = this.options.openers?.(this.endpoints) ?? defaultOpeners(this.endpoints, this.worker);
+    const all = this.options.openers?.(this.endpoints) ?? defaultOpeners(this.endpoints, this.options.linkWorker);
     const usable = all.filter((opener) => wanted === "auto" || opener.transport === wanted);
     const remembered = this.memory().recall();
     return usable.sort((a, b) => Number(b.transport === remembered) - Number(a.transport === remembered));

@@ -7,6 +7,7 @@ export { discover, type Discovery } from "./discover";
 export type { Draft } from "./drafts";
 export { VezaError, type VezaErrorCode } from "./errors";
 export type { TransportName } from "./link";
+export { LinkWorker } from "./linkworker";
 export type { Listening, ListeningEvents, ListeningState, Reception } from "./listening";
 export { EVERYBODY, findMentions, type Mention, mentionsIn } from "./mentions";
 export { type Attachment, type Change, isText, type Message, type Note, type Reaction, standsInRoom } from "./message";

@@ -22,6 +22,11 @@ export class LinkWorker {
   private readonly ports = new WeakMap<MessagePort, number>();
   private next = 1;
 
+  /** Begins to load it, from where `links.js` is. The earlier, the better: it takes as long as the page's own script. */
+  static open(file: string | URL): LinkWorker | undefined {
+    return typeof Worker === "undefined" ? undefined : new LinkWorker(new Worker(file, { type: "module" }) as WorkerLike);
+  }
+
   constructor(private readonly worker: WorkerLike) {
     worker.onmessage = ({ data }) => this.receive(data);
     worker.onerror = () => this.fail();

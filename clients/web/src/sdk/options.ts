@@ -4,6 +4,7 @@ import type { Welcome } from "../gen/veza/v1/session_pb";
 import type { Clock } from "./clock";
 import type { VezaError } from "./errors";
 import type { Opener, TransportName } from "./link";
+import type { LinkWorker } from "./linkworker";
 import type { StreamInfo } from "./streaminfo";
 
 /** Where a server is reached; what `GET /veza.json` answers. */
@@ -26,10 +27,10 @@ export interface Options extends Endpoints {
   /** Deliver by datagram where possible, repaired through the stream. Default true. */
   fast?: boolean;
   /**
-   * Where `links.js` is. Links live in that worker, so that a busy page holds up neither what is published nor what is
-   * heard; without it they live in the page.
+   * `LinkWorker.open("links.js")`: links live in that worker, so that a busy page holds up neither what is published nor
+   * what is heard. Without it they live in the page.
    */
-  linkWorker?: string | URL;
+  linkWorker?: LinkWorker | undefined;
   /** Product and version for the server's logs. */
   client?: string;
   /** For tests. */
