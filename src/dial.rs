@@ -72,6 +72,7 @@ impl Peer {
         let host = url.host().filter(|host| !host.is_empty()).ok_or(DialError::Url("the address names no host"))?;
         let host = host.trim_matches(['[', ']']).to_owned();
         match url.scheme_str() {
+            Some("https") if ServerName::try_from(host.as_str()).is_err() => Err(DialError::Url("the host is no name")),
             Some("https") => Ok(Self { host, port: url.port_u16().unwrap_or(443), tls: Some(tls), in_public: false }),
             Some("http") => Ok(Self { host, port: url.port_u16().unwrap_or(80), tls: None, in_public: false }),
             Some(_) | None => Err(DialError::Url("the address begins with https:// or http://")),
@@ -206,7 +207,7 @@ mod tests {
             let peer = peer(url).unwrap();
             assert_eq!((peer.host.as_str(), peer.port, peer.tls.is_some()), (host, port, tls), "{url}");
         }
-        assert!(peer("ftp://id.example").is_err());
+        assert!(peer("ftp://id.example").is_err() && peer("https://-.example").is_err());
     }
 
     #[tokio::test]

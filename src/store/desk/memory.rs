@@ -28,20 +28,34 @@ impl Kept {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a key that was used for something else than the desk's records.
-    pub(in crate::store) fn remember(&self, used: Option<&Used>) {
-        self.lock().remember(used);
+    /// Does something that is not the desk's under a key, which is kept when that is done. What it locks is locked after
+    /// the desk.
+    pub(in crate::store) fn under(&self, used: Option<&Used>, done: impl FnOnce() -> bool) -> bool {
+        let mut inner = self.lock();
+        let done = done();
+        if done {
+            inner.remember(used);
+        }
+        done
     }
 
-    /// Whether a key is used already.
-    pub(in crate::store) fn knows(&self, used: &Used) -> bool {
-        let inner = self.lock();
-        let before = inner.used.get(&(used.service.clone(), used.key.clone()));
-        before.is_some_and(|before| before.at_ms.saturating_add(KEPT_MS) > used.at_ms)
+    /// As [`Kept::under`], unless the key is used already.
+    pub(in crate::store) fn once_under(&self, used: Option<&Used>, done: impl FnOnce() -> bool) -> bool {
+        let mut inner = self.lock();
+        let done = !used.is_some_and(|used| inner.knows(used)) && done();
+        if done {
+            inner.remember(used);
+        }
+        done
     }
 }
 
 impl Inner {
+    fn knows(&self, used: &Used) -> bool {
+        let before = self.used.get(&(used.service.clone(), used.key.clone()));
+        before.is_some_and(|before| before.at_ms.saturating_add(KEPT_MS) > used.at_ms)
+    }
+
     fn remember(&mut self, used: Option<&Used>) {
         if let Some(used) = used {
             self.used.retain(|_, old| old.at_ms.saturating_add(KEPT_MS) > used.at_ms);

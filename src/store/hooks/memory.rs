@@ -50,14 +50,75 @@ impl MemoryStore {
         WebhookRow { filter, position, ..row.clone() }
     }
 
-    /// The row, if its revision is this one.
-    fn changed(&self, id: &str, revision: u64, used: Option<&Used>, change: impl FnOnce(&mut WebhookRow)) -> bool {
+    /// Changes the row, if its revision is this one.
+    fn changed(&self, id: &str, revision: u64, change: impl FnOnce(&mut WebhookRow)) -> bool {
         let mut inner = self.hooked.lock();
         let Some(kept) = inner.webhooks.get_mut(id).filter(|kept| kept.row.revision == revision) else { return false };
         change(&mut kept.row);
         kept.row.revision += 1;
-        self.kept.remember(used);
         true
+    }
+
+    fn add(&self, fresh: &Fresh) -> bool {
+        let mut outbox = self.outbox();
+        let mut inner = self.hooked.lock();
+        if inner.webhooks.len() >= WEBHOOKS_MAX as usize {
+            return false;
+        }
+        let Fresh { id, url, filter, paused, secret, created_ms } = fresh.clone();
+        let consumer = ConsumerRow {
+            name: consumer_name(&id),
+            filter: filter.clone(),
+            position: outbox.span().head,
+            holder: 0,
+            created_ms,
+            acknowledged_ms: 0,
+        };
+        outbox.consumers.insert(consumer.name.clone(), consumer);
+        let row = WebhookRow {
+            id: id.clone(),
+            url,
+            filter,
+            paused,
+            created_ms,
+            secret,
+            former: None,
+            revision: 1,
+            rewound: 0,
+            position: 0,
+            dead_letters: 0,
+            course: Course::default(),
+            lease: Lease::default(),
+        };
+        inner.webhooks.insert(id, Kept { row, last: 0 });
+        true
+    }
+
+    fn change(&self, id: &str, revision: u64, change: &Change) -> bool {
+        let mut outbox = self.outbox();
+        let Change { url, filter, paused, secret, rewind_to } = change.clone();
+        let changed = self.changed(id, revision, |row| {
+            row.url = url.unwrap_or(std::mem::take(&mut row.url));
+            row.paused = paused.unwrap_or(row.paused);
+            if let Some((secret, former)) = secret {
+                (row.secret, row.former) = (secret, Some(former));
+            }
+            row.rewound += u64::from(rewind_to.is_some());
+            (row.course.tries, row.course.first_try_ms, row.course.due_ms) = (0, 0, 0);
+        });
+        if let Some(consumer) = outbox.consumers.get_mut(&consumer_name(id)).filter(|_| changed) {
+            consumer.filter = filter.unwrap_or(std::mem::take(&mut consumer.filter));
+            consumer.position = consumer.position.min(rewind_to.unwrap_or(u64::MAX));
+        }
+        changed
+    }
+
+    fn remove(&self, id: &str) -> bool {
+        let mut outbox = self.outbox();
+        let mut inner = self.hooked.lock();
+        outbox.consumers.remove(&consumer_name(id));
+        inner.letters.retain(|(webhook, _), _| webhook != id);
+        inner.webhooks.remove(id).is_some()
     }
 
     /// A message of a dead letter as it is now.
@@ -72,39 +133,7 @@ impl MemoryStore {
 
 impl Hooks for MemoryStore {
     fn add_webhook<'a>(&'a self, fresh: &'a Fresh, used: Option<&'a Used>) -> Answered<'a, bool> {
-        let mut outbox = self.outbox();
-        let mut inner = self.hooked.lock();
-        if inner.webhooks.len() >= WEBHOOKS_MAX as usize || used.is_some_and(|used| self.kept.knows(used)) {
-            return ready(Ok(false)).boxed();
-        }
-        let Fresh { id, url, filter, paused, secret, created_ms } = fresh.clone();
-        let consumer = ConsumerRow {
-            name: consumer_name(&id),
-            filter,
-            position: outbox.span().head,
-            holder: 0,
-            created_ms,
-            acknowledged_ms: 0,
-        };
-        outbox.consumers.insert(consumer.name.clone(), consumer);
-        let row = WebhookRow {
-            id: id.clone(),
-            url,
-            filter: fresh.filter.clone(),
-            paused,
-            created_ms,
-            secret,
-            former: None,
-            revision: 1,
-            rewound: 0,
-            position: 0,
-            dead_letters: 0,
-            course: Course::default(),
-            lease: Lease::default(),
-        };
-        inner.webhooks.insert(id, Kept { row, last: 0 });
-        self.kept.remember(used);
-        ready(Ok(true)).boxed()
+        ready(Ok(self.kept.once_under(used, || self.add(fresh)))).boxed()
     }
 
     fn webhook<'a>(&'a self, id: &'a str) -> Answered<'a, Option<WebhookRow>> {
@@ -128,34 +157,11 @@ impl Hooks for MemoryStore {
         change: &'a Change,
         used: Option<&'a Used>,
     ) -> Answered<'a, bool> {
-        let mut outbox = self.outbox();
-        let Change { url, filter, paused, secret, rewind_to } = change.clone();
-        let changed = self.changed(id, revision, used, |row| {
-            row.url = url.unwrap_or(std::mem::take(&mut row.url));
-            row.paused = paused.unwrap_or(row.paused);
-            if let Some((secret, former)) = secret {
-                (row.secret, row.former) = (secret, Some(former));
-            }
-            row.rewound += u64::from(rewind_to.is_some());
-            (row.course.tries, row.course.first_try_ms, row.course.due_ms) = (0, 0, 0);
-        });
-        if let Some(consumer) = outbox.consumers.get_mut(&consumer_name(id)).filter(|_| changed) {
-            consumer.filter = filter.unwrap_or(std::mem::take(&mut consumer.filter));
-            consumer.position = consumer.position.min(rewind_to.unwrap_or(u64::MAX));
-        }
-        ready(Ok(changed)).boxed()
+        ready(Ok(self.kept.under(used, || self.change(id, revision, change)))).boxed()
     }
 
     fn remove_webhook<'a>(&'a self, id: &'a str, used: Option<&'a Used>) -> Answered<'a, bool> {
-        let mut outbox = self.outbox();
-        let mut inner = self.hooked.lock();
-        let there = inner.webhooks.remove(id).is_some();
-        if there {
-            outbox.consumers.remove(&consumer_name(id));
-            inner.letters.retain(|(webhook, _), _| webhook != id);
-            self.kept.remember(used);
-        }
-        ready(Ok(there)).boxed()
+        ready(Ok(self.kept.under(used, || self.remove(id)))).boxed()
     }
 
     fn dead_letters<'a>(&'a self, id: &'a str, after: u64, limit: u32) -> Answered<'a, Vec<DeadLetter>> {
@@ -175,7 +181,7 @@ impl Hooks for MemoryStore {
         at_ms: u64,
         used: Option<&'a Used>,
     ) -> Answered<'a, bool> {
-        let changed = self.changed(id, revision, used, |_| {});
+        let changed = self.kept.under(used, || self.changed(id, revision, |_| {}));
         if changed {
             let mut inner = self.hooked.lock();
             let meant =
