@@ -1,7 +1,8 @@
 // One page publishes its microphone, another one hears it: once over WebTransport, once with UDP dead.
-// VEZA_URL=http://127.0.0.1:8080 SECONDS=20 node e2e/audio.mjs
+// VEZA_URL=http://127.0.0.1:8080 SECONDS=20 node e2e/audio.mjs; with TRANSPORT=webtransport or websocket only that one.
 import { createSocket } from "node:dgram";
-import { assert, hears, roomIsLive, run, say, transportIs } from "./browser.mjs";
+import { assert, hears, roomIsLive, run, say, transportIs, url } from "./browser.mjs";
+import { wav } from "./signal.mjs";
 import { compare, goLive, isHeard, joined, microphone, moveWebTransport, openShow, record, recorded } from "./sound.mjs";
 
 const SECONDS = Number(process.env.SECONDS ?? 20);
@@ -18,7 +19,9 @@ await run("audio", 120_000 + 2 * SECONDS * 1_500, async ({ browser, check, shot,
   const silent = createSocket("udp4");
   await new Promise((resolve) => silent.bind(0, "127.0.0.1", resolve));
 
+  const only = process.env.TRANSPORT;
   for (const [transport, label] of [["webtransport", "WebTransport"], ["websocket", "WebSocket"]]) {
+    if (only && only !== transport) continue;
     const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
     if (transport === "websocket") await moveWebTransport(context, silent.address().port);
     const title = `Evening by ${label} ${Date.now().toString(36)}`;
@@ -99,4 +102,51 @@ await run("audio", 120_000 + 2 * SECONDS * 1_500, async ({ browser, check, shot,
     await context.close();
   }
   silent.close();
+  if (only) return;
+
+  // A voice from a file, to a browser that shares no memory between its threads.
+  const context = await browser.newContext({ viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, hasTouch: true, colorScheme: "dark" });
+  const plain = await browser.newContext({ viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, hasTouch: true });
+  await plain.route(({ origin, pathname }) => origin === url && pathname === "/", async (route) => {
+    const response = await route.fetch();
+    const headers = Object.fromEntries(Object.entries(response.headers()).filter(([name]) => !name.startsWith("cross-origin-")));
+    await route.fulfill({ response, headers });
+  });
+  const carol = await open(context, "carol", { room: "lobby" });
+  const dave = await open(plain, "dave", { room: "lobby" });
+  const title = `A story ${Date.now().toString(36)}`;
+  await check("carol goes live with a file, as a voice", async () => {
+    await carol.click("#open-rooms");
+    await goLive(carol, title, async () => {
+      await carol.selectOption("[data-testid=golive-dialog] select[name=source]", "file");
+      await carol.setInputFiles("[data-testid=golive-dialog] input[name=file]", { name: "story.wav", mimeType: "audio/wav", buffer: wav(60) });
+      await carol.selectOption("[data-testid=golive-dialog] select[name=profile]", "voice");
+      await shot(carol, "golive-phone");
+    });
+  });
+  await check("dave hears it on a phone, without shared memory, and pins the quality", async () => {
+    assert((await dave.evaluate(() => crossOriginIsolated)) === false, "memory can be shared");
+    await dave.click("#open-rooms");
+    await openShow(dave, title);
+    await dave.click("[data-testid=live-play]");
+    await isHeard(dave);
+    const rate = (expected) => dave.waitForFunction((expected) => document.querySelector("[data-testid=live-state]").textContent === expected, expected, { timeout: 5_000 });
+    await rate("24 kb/s");
+    await dave.selectOption("[data-testid=live-quality]", "low");
+    await rate("12 kb/s");
+    await dave.click("[data-testid=live-details]");
+    await dave.waitForTimeout(3_000);
+    await isHeard(dave);
+    await Promise.all([shot(carol, "publish-phone"), shot(dave, "listen-phone")]);
+  });
+  await check("carol says what is heard, and mutes herself", async () => {
+    await carol.click("[data-testid=live-playing]");
+    await carol.fill("[data-testid=playing-dialog] input[name=playing]", "The first chapter");
+    await carol.click("[data-testid=playing-dialog] [data-testid=dialog-submit]");
+    await dave.waitForFunction(() => document.querySelector("[data-testid=live-about]").textContent.includes("The first chapter"), undefined, { timeout: 5_000 });
+    await carol.click("[data-testid=live-mute]");
+    await dave.waitForFunction(() => window.veza.live.player.level > 100, undefined, { timeout: 5_000 });
+    await carol.click("[data-testid=live-mute]");
+    await isHeard(dave);
+  });
 }, microphone());
