@@ -137,9 +137,10 @@ impl Gateway {
             EventCalls { events: parts.events, draining: draining.clone() },
             parts.webhooks,
         );
-        health::tell(&reporter, &names, false).await;
         let store = Arc::clone(&parts.store);
         let asked = async move || store.check().await.is_ok();
+        // Whoever finds the port open is told the truth from the first moment.
+        health::tell(&reporter, &names, asked().await).await;
         tasks.spawn("gateway-health", health::keep(reporter, names, asked, draining.clone(), tasks.token()));
         tasks.spawn("gateway-services", access.clone().maintain(tasks.token()));
         if let Some(tls) = &tls {

@@ -92,12 +92,30 @@ func Dial(ctx context.Context, target string, options ...Option) (*Client, error
 	if err != nil {
 		return nil, err
 	}
-	if err := client.Ready(ctx); err != nil {
+	waiting, cancel := context.WithTimeout(ctx, DefaultTimeout)
+	defer cancel()
+	for {
+		err := client.Ready(waiting)
+		if err == nil {
+			return client, nil
+		}
+		if errors.Is(err, errNotServing) {
+			select {
+			case <-waiting.Done():
+			case <-time.After(lookAgain):
+				continue
+			}
+		}
 		client.Close()
 		return nil, fmt.Errorf("veza: %s: %w", target, err)
 	}
-	return client, nil
 }
+
+// errNotServing is what a server says that starts, drains, or has no database.
+var errNotServing = errors.New("the server does not serve")
+
+// lookAgain is how long Dial waits before it asks such a server again.
+const lookAgain = 100 * time.Millisecond
 
 // Ready waits for a connection and asks the server whether it serves: for a readiness probe.
 func (c *Client) Ready(ctx context.Context) error {
@@ -107,7 +125,7 @@ func (c *Client) Ready(ctx context.Context) error {
 		return err
 	}
 	if answer.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
-		return fmt.Errorf("the server is %s", answer.GetStatus())
+		return fmt.Errorf("%w: it says %s", errNotServing, answer.GetStatus())
 	}
 	return nil
 }
