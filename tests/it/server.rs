@@ -29,6 +29,7 @@ pub struct Process {
     early: Vec<String>,
     said: mpsc::Receiver<String>,
     kept: Option<tempfile::TempDir>,
+    is_settled: bool,
 }
 
 /// How a server is to be started.
@@ -37,6 +38,7 @@ pub struct Start {
     variables: Vec<(String, String)>,
     data: Option<PathBuf>,
     wrapper: Vec<String>,
+    is_settled: bool,
 }
 
 impl Start {
@@ -72,7 +74,7 @@ impl Start {
     }
 
     /// Takes ports below those the kernel gives away, so that nobody has them meanwhile when the server comes back.
-    pub fn settled(self) -> Self {
+    pub fn settled(mut self) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let mut free = std::iter::repeat_with(|| {
             let nth = std::process::id().wrapping_mul(97) + NEXT.fetch_add(1, Ordering::Relaxed);
@@ -82,6 +84,7 @@ impl Start {
             TcpListener::bind(("127.0.0.1", *port)).is_ok() && UdpSocket::bind(("127.0.0.1", *port)).is_ok()
         });
         let mut next = || free.next().unwrap();
+        self.is_settled = true;
         self.variable("PORT", next()).variable("WS_PORT", next()).variable("PROMETHEUS_PORT", next())
     }
 
@@ -97,8 +100,9 @@ impl Start {
         let data = self.data.clone().unwrap_or_else(|| kept.as_ref().unwrap().path().to_owned());
         let mut child = self.command(&data, &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let said = listen(&mut child);
+        let (early, is_settled) = (Vec::new(), self.is_settled);
         let mut process =
-            Process { child, http: 0, websocket: 0, metrics: 0, gateway: 0, data, early: Vec::new(), said, kept };
+            Process { child, http: 0, websocket: 0, metrics: 0, gateway: 0, data, early, said, kept, is_settled };
         process.wait_until_it_listens();
         process
     }
@@ -170,9 +174,12 @@ impl Process {
         self.early.iter().cloned().chain(self.said.iter()).collect()
     }
 
-    /// A start with the same ports and data, after [`Process::kill`].
+    /// A start with the same ports and data, after [`Process::kill`], of a server that was started [`Start::settled`]:
+    /// other ports may be somebody else's by now.
     pub fn again(&self) -> Start {
-        Start::new()
+        assert!(self.is_settled, "what is to come back must be started settled");
+        let start = Start { is_settled: true, ..Start::new() };
+        start
             .data(&self.data)
             .variable("PORT", self.http)
             .variable("WS_PORT", self.websocket)

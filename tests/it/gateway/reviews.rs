@@ -289,7 +289,7 @@ async fn a_user_is_reported_without_a_message_and_again_after_a_decision() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reviews_are_there_after_a_crash() {
-    let mut process = Start::new().talkative().run();
+    let mut process = Start::new().settled().talkative().run();
     let backend = Backend::of(&process).await;
     let seq = said(&backend).await;
     let id = filed(&backend, seq, "carol").await;

@@ -283,7 +283,7 @@ async fn effects_are_kept_and_what_needs_sound_says_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_are_there_after_a_crash() {
-    let mut process = Start::new().talkative().run();
+    let mut process = Start::new().settled().talkative().run();
     let backend = Backend::of(&process).await;
     backend.streams().create_stream(create("show", "alice")).await.unwrap();
     let live = StartStreamRequest { idempotency_key: "k1".into(), ..start("show", "alice") };
