@@ -71,6 +71,8 @@ pub enum StartError {
     Auth(#[from] AuthError),
     #[error("AUTHZ_GRPC_URL cannot be asked: {0}")]
     Authz(DialError),
+    #[error("WEBHOOKS_CA_FILE cannot be used: {0}")]
+    Webhooks(DialError),
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error(transparent)]
@@ -118,7 +120,8 @@ impl App {
         tasks.spawn_apart("writer", writer.run(writing.clone())).map_err(StartError::Thread)?;
         let retention = Retention { hours: config.events.retention_hours, rows_max: config.events.rows_max };
         let events = Events::start(outbox, handle.committed(), retention, clock, &tasks);
-        let webhooks = Webhooks::start(&opened, events.clone(), config.webhooks.clone(), clock, &tasks);
+        let webhooks = Webhooks::start(&opened, events.clone(), config.webhooks.clone(), clock, &tasks)
+            .map_err(StartError::Webhooks)?;
         let workers = config.performance.worker_threads;
         let rate = UserRate { per_second: limits.user_publish_per_second, burst: limits.user_publish_burst };
         let guards = Guards { rate, authz: authz.clone() };

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::{self, Secret};
+use crate::dial::{DialError, Tls};
 use crate::events::{Events, Filter, Names};
 use crate::store::desk::Used;
 use crate::store::hooks::{Change, DeadLetter, Former, Fresh, Hooks, WebhookRow};
@@ -70,11 +71,21 @@ pub struct Wanted {
 
 impl Webhooks {
     /// Begins to deliver for the webhooks that no other node delivers for.
-    pub fn start(opened: &Opened, events: Events, rules: config::Webhooks, clock: Clock, tasks: &Tasks) -> Self {
+    ///
+    /// # Errors
+    /// When the authorities that are named cannot be read.
+    pub fn start(
+        opened: &Opened,
+        events: Events,
+        rules: config::Webhooks,
+        clock: Clock,
+        tasks: &Tasks,
+    ) -> Result<Self, DialError> {
+        Tls { ca_file: rules.ca_file.clone(), ..Tls::default() }.check()?;
         let (hooks, outbox) = (Arc::clone(&opened.hooks), Arc::clone(&opened.outbox));
         let shared = Arc::new(Shared { hooks, outbox, events, rules, clock, changes: watch::Sender::new(0) });
         tasks.spawn("webhooks", Keeper::new(Arc::clone(&shared), tasks.clone()).run(tasks.token()));
-        Self { shared }
+        Ok(Self { shared })
     }
 
     /// Whether a webhook may lead there, as far as that can be said of what is written.

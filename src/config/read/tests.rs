@@ -49,6 +49,7 @@ fn nothing_set_is_a_working_development_configuration() {
     assert_eq!((config.limits.rooms_per_connection, config.limits.requests_per_second), (128, 100));
     assert_eq!((config.limits.publish_per_second, config.limits.publish_burst), (20, 40));
     assert_eq!((config.limits.user_publish_per_second, config.limits.user_publish_burst), (40, 80));
+    assert!(!config.webhooks.allow_private && config.webhooks.give_up_after == Duration::from_secs(1_800));
     assert_eq!(config.crash_at, None);
     assert_eq!(config.limits.drain_grace, Duration::from_secs(30));
     assert_eq!(warnings, Vec::<String>::new());
@@ -221,6 +222,8 @@ fn production_with_everything_it_needs() {
         pairs.push(changed);
         read_pairs(&pairs)
     };
+    let private = production(("WEBHOOKS_ALLOW_PRIVATE", "true")).unwrap();
+    assert!(private.config.webhooks.allow_private && private.warnings[0].starts_with("WEBHOOKS_ALLOW_PRIVATE: "));
     let config = production(("LANG", "C")).unwrap().config;
     assert_eq!(config.network.allowed_origins, ["https://veza.example", "https://app.veza.example:8443"]);
 
@@ -231,6 +234,7 @@ fn production_with_everything_it_needs() {
         (("TLS_KEY_FILE", ""), "needs its private key"),
         (("TLS_CERT_FILE", ""), "needs its certificate"),
         (("TLS_CERT_FILE", "/nonexistent"), "cannot be read"),
+        (("WEBHOOKS_CA_FILE", "/nonexistent"), "cannot be read"),
         (("TLS_CERT_FILE", dir.path().to_str().unwrap()), "is a directory"),
         (("AUTH_KEY_FILE", ""), "production needs the key"),
         (("VEZA_ALLOWED_ORIGINS", ""), "production needs the exact origins"),
