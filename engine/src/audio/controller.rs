@@ -121,7 +121,7 @@ pub struct Controller {
     since: Timestamp,
     /// Until then measurements are of the time before the last change.
     settled_at: Timestamp,
-    /// Since when nothing queues.
+    /// Since when nothing queues, and the listener says that it gets something.
     calm_since: Timestamp,
     /// What is lost without queueing, and since when that is less than half of what the last copy is for.
     loss: PerMille,
@@ -216,8 +216,20 @@ impl Controller {
         self.steps = steps;
         self.attempt = None;
         let last = self.list().len() - 1;
-        let at = self.list().iter().position(|step| step.wire(redundancy) <= rate).unwrap_or(last);
-        self.go((at.max(self.top()), redundancy), QualityReason::Choice, now);
+        let near = self.list().iter().position(|step| step.wire(redundancy) <= rate).unwrap_or(last);
+        let at = if self.pin == QualityPin::High { self.top() } else { near.max(self.top()) };
+        self.go((at, redundancy), QualityReason::Choice, now);
+    }
+
+    /// The listener has another address: nothing that was measured tells of this network.
+    pub fn handle_new_path(&mut self, now: Timestamp) {
+        self.path = Path::new();
+        self.losses.forget();
+        (self.attempt, self.ceiling) = (None, None);
+        // The first round trips are guessed.
+        self.settled_at = now + SETTLE_MAX;
+        self.calm_since = self.settled_at;
+        self.quiet_since = self.settled_at;
     }
 
     /// Auto follows the network over all rungs, medium over the middle one and below, low over the lowest one. High stays
@@ -414,7 +426,7 @@ impl Controller {
                 }
             }
         }
-        if self.queue_age > CALM_AGE || self.path.queue() > CALM {
+        if self.queue_age > CALM_AGE || self.path.queue() > CALM || !self.losses.hears(now) {
             self.calm_since = now;
         }
         let Some(to) = self.next().filter(|_| self.attempt.is_none()) else { return };

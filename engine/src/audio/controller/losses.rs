@@ -9,6 +9,8 @@ use crate::Timestamp;
 const BUCKETS: usize = 20;
 const BUCKET_MS: u64 = 250;
 
+/// Who has not told of any packet for this long hears nothing.
+const SILENT: Duration = Duration::from_millis(1_500);
 /// A report tells how much arrives for this long, if it is of that many milliseconds.
 const RECENT: Duration = Duration::from_millis(600);
 const REPORTS_MIN_MS: u32 = 200;
@@ -31,6 +33,8 @@ pub(super) struct Losses {
     totals: Option<(u64, u64)>,
     /// When the last three reports came, the latest first, and how many packets each told of.
     reports: [(Timestamp, u32); 3],
+    /// When the receiver told of packets.
+    heard: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -73,7 +77,13 @@ impl Share {
 
 impl Losses {
     pub(super) fn new() -> Self {
-        Self { reported: Window::default(), known: Window::default(), totals: None, reports: Default::default() }
+        Self {
+            reported: Window::default(),
+            known: Window::default(),
+            totals: None,
+            reports: Default::default(),
+            heard: None,
+        }
     }
 
     /// `settles`: what it tells is of a time that is over.
@@ -82,6 +92,9 @@ impl Losses {
         // Nobody is sent more than a few packets between two reports.
         let packets = report.packets.min(u32::from(u16::MAX));
         self.reports = [(now, packets), last, before];
+        if packets > 0 {
+            self.heard = Some(now);
+        }
         if !settles {
             self.reported.add(packets, report.packets_lost, report.underruns, now);
         }
@@ -123,6 +136,11 @@ impl Losses {
         let millis = u32::try_from(last.0.since(begin).as_millis()).ok()?;
         let tells = begin >= since && now.since(last.0) < RECENT && (REPORTS_MIN_MS..=REPORTS_MAX_MS).contains(&millis);
         tells.then(|| packets.saturating_mul(60_000) / millis)
+    }
+
+    /// The receiver gets what is sent, so that what is measured is measured on it. While nobody publishes it does not.
+    pub(super) fn hears(&self, now: Timestamp) -> bool {
+        self.heard.is_some_and(|heard| now.since(heard) < SILENT)
     }
 
     /// Forgets all of it but the totals: from here on another rate is sent.

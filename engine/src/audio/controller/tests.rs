@@ -8,6 +8,8 @@ struct Desk {
     controller: Controller,
     link: Link,
     now_ms: u64,
+    /// Every 500 ms, of 25 packets.
+    reports: bool,
 }
 
 const MUSIC: [u32; 6] = [128_000, 96_000, 64_000, 48_000, 32_000, 24_000];
@@ -18,7 +20,7 @@ fn desk(pin: QualityPin, carrier: Carrier) -> Desk {
     let steps = Steps::of_rungs(&rungs, AudioProfile::Music).unwrap();
     let controller = Controller::new(steps, pin, carrier, Timestamp::from_millis(1_000_000));
     let link = Link { rtt: Duration::from_millis(40), ..Link::default() };
-    let mut desk = Desk { controller, link, now_ms: 1_000_000 };
+    let mut desk = Desk { controller, link, now_ms: 1_000_000, reports: false };
     desk.looks(60);
     desk
 }
@@ -30,6 +32,9 @@ fn datagrams() -> Desk {
 impl Desk {
     fn look(&mut self) -> Decision {
         self.now_ms += 100;
+        if self.reports && self.now_ms.is_multiple_of(500) {
+            self.report(25, 0, 0);
+        }
         self.controller.tick(&self.link, Timestamp::from_millis(self.now_ms))
     }
 
@@ -192,6 +197,8 @@ fn two_underruns_in_a_queue_are_congestion_and_without_one_they_are_not_ours() {
 #[test]
 fn up_after_three_seconds_and_a_probe_and_twice_as_long_after_each_failure() {
     let mut desk = datagrams();
+    desk.reports = true;
+    desk.looks(10);
     desk.queue_age(41).look();
     desk.queue_age(0);
     let mut waits = Vec::new();
@@ -209,6 +216,8 @@ fn up_after_three_seconds_and_a_probe_and_twice_as_long_after_each_failure() {
 #[test]
 fn by_stream_it_waits_up_to_a_minute() {
     let mut desk = desk(QualityPin::Auto, Carrier::Stream);
+    desk.reports = true;
+    desk.looks(10);
     desk.queue_age(101).look();
     desk.queue_age(0);
     let mut waits = Vec::new();
@@ -223,6 +232,7 @@ fn by_stream_it_waits_up_to_a_minute() {
 #[test]
 fn a_probe_sends_copies_and_is_over_when_a_queue_grows() {
     let mut desk = datagrams();
+    desk.reports = true;
     desk.queue_age(41).look();
     let probe = desk.queue_age(0).looks(34);
     assert_eq!((probe.reason, probe.shape.rung), (QualityReason::Probe, 1));
@@ -239,6 +249,7 @@ fn pins_bound_the_choice() {
     let first = |pin| desk(pin, Carrier::Datagrams).rung();
     assert_eq!([QualityPin::Auto, QualityPin::High, QualityPin::Medium, QualityPin::Low].map(first), [0, 0, 2, 5]);
     let mut low = desk(QualityPin::Low, Carrier::Datagrams);
+    low.reports = true;
     assert_eq!(low.looks(600).shape.rung, 5);
     low.controller.set_pin(QualityPin::Medium, Timestamp::from_millis(low.now_ms));
     let chosen = low.look();
@@ -257,6 +268,29 @@ fn high_gives_way_only_when_it_cannot_be_played() {
     let mut lossy = desk(QualityPin::High, Carrier::Datagrams);
     assert_eq!(lossy.rtt(100).report(80, 20, 0).look().shape.rung, 0);
     assert!(lossy.report(10, 90, 0).look().shape.rung > 0);
+}
+
+#[test]
+fn who_hears_nothing_is_sent_no_more() {
+    let mut desk = datagrams();
+    desk.queue_age(41).look();
+    assert_eq!(desk.queue_age(0).until_up(60_000), None, "no report came");
+    desk.reports = true;
+    assert!(desk.until_up(60_000).is_some());
+}
+
+#[test]
+fn another_network_is_measured_anew() {
+    let jump = |tell: bool| {
+        let mut desk = datagrams();
+        if tell {
+            desk.controller.handle_new_path(Timestamp::from_millis(desk.now_ms));
+        }
+        // The guess, then a network that is slower than the one before.
+        desk.rtt(333).looks(3);
+        desk.rtt(140).looks(50).shape.rung
+    };
+    assert_eq!((jump(true), jump(false) > 0), (0, true));
 }
 
 #[test]
