@@ -51,9 +51,11 @@ export interface WorkletStart {
   port: MessagePort;
 }
 
-/** The recorder to its worker: 20 ms. */
+/** The recorder to its worker: 20 ms, and when they were over. */
 export interface Recorded {
   channels: Float32Array<ArrayBuffer>[];
+  /** Milliseconds since 1970-01-01 UTC, the only clock there is. */
+  atMs: number;
 }
 
 /** Where packets go, while the stream is on air. */

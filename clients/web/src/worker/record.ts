@@ -42,8 +42,8 @@ async function start({ recorder, packets, profile, rungs }: Extract<ToRecording,
   const started = new Recording(rungs.map(({ rung }) => rung), encoders, (packet) => give(packets, packet));
   recording = started;
   let blocks = 0;
-  recorder.onmessage = ({ data: { channels } }: MessageEvent<Recorded>) => {
-    started.handleBlock(channels, performance.now());
+  recorder.onmessage = ({ data: { channels, atMs } }: MessageEvent<Recorded>) => {
+    started.handleBlock(channels, atMs);
     blocks += 1;
     if (blocks % TELL_EVERY !== 0) return;
     const { copies, skipped, muted } = started;

@@ -113,7 +113,7 @@ class Recorder extends AudioWorkletProcessor {
       from += part;
       this.filled += part;
       if (this.filled < FRAME_SAMPLES) continue;
-      this.to.postMessage({ channels: this.block } satisfies Recorded, this.block.map(({ buffer }) => buffer));
+      this.to.postMessage({ channels: this.block, atMs: Date.now() } satisfies Recorded, this.block.map(({ buffer }) => buffer));
       this.block = [];
       this.filled = 0;
     }

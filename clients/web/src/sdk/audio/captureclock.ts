@@ -13,10 +13,10 @@ export class CaptureClock {
   private block = 0;
   private startedMs: number | undefined;
 
-  /** A block has been recorded. Its number, from 0 on. */
-  next(nowMs: number): number {
-    this.startedMs ??= nowMs;
-    const behindMs = nowMs - this.startedMs - this.block * FRAME_MS;
+  /** A block was recorded, at this time of the clock on the wall. Its number, from 0 on. */
+  next(atMs: number): number {
+    this.startedMs ??= atMs;
+    const behindMs = atMs - this.startedMs - this.block * FRAME_MS;
     // A block that comes early shows that the one it is measured by came late.
     this.startedMs += Math.min(behindMs, FRAME_MS * DRIFT);
     if (behindMs >= GAP_MS) this.block += Math.round(behindMs / FRAME_MS);

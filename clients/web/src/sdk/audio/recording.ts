@@ -45,10 +45,10 @@ export class Recording {
     this.packetizer.restart();
   }
 
-  /** 20 ms were recorded. */
-  handleBlock(channels: Float32Array<ArrayBuffer>[], nowMs: number): void {
+  /** 20 ms were recorded; `atMs` is the recorder's clock, so that a worker that was busy makes no gap. */
+  handleBlock(channels: Float32Array<ArrayBuffer>[], atMs: number): void {
     if (this.muted) for (const samples of channels) samples.fill(0);
-    const block = this.clock.next(nowMs);
+    const block = this.clock.next(atMs);
     this.nextBlock = block + 1;
     const level = levelOf(channels);
     this.loudest = Math.min(this.loudest, level);
