@@ -13,6 +13,7 @@ want() { # want COMMAND PACKAGE
   have "$1" || missing+=("$2")
 }
 want cc build-essential
+want cmake cmake
 want chromium chromium
 want strace strace
 want python3 python3
