@@ -31,12 +31,11 @@ impl Decoded {
     pub(crate) fn open(reader: impl Read + Send + Sync + 'static) -> Result<Self, SourceError> {
         let stream = MediaSourceStream::new(Box::new(ReadOnlySource::new(reader)), Default::default());
         let (format, metadata) = (FormatOptions::default(), MetadataOptions::default());
-        let format = symphonia::default::get_probe().probe(&Hint::new(), stream, format, metadata).map_err(
-            |error| match error {
-                Error::Unsupported(_) | Error::LimitError(_) => UNKNOWN,
-                other => failed(other),
-            },
-        )?;
+        let format = symphonia::default::get_probe().probe(&Hint::new(), stream, format, metadata);
+        let format = format.map_err(|error| {
+            let unknown = matches!(error, Error::Unsupported(_) | Error::LimitError(_));
+            if unknown { UNKNOWN } else { failed(error) }
+        })?;
         let (track, decoder) = decoder(format.as_ref())?;
         let (samples, framer) = (Vec::new(), Framer::new());
         Ok(Self { format, track, decoder, samples, framer, bad: 0, playing: None, is_over: false })
