@@ -10,6 +10,8 @@ mod meters;
 mod seat;
 mod shard;
 mod show;
+mod watch;
+mod window;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,6 +33,8 @@ use crate::telemetry::metrics as declared;
 use crate::transport::MediaSender;
 pub use seat::Seat;
 use shard::{Command, Shard};
+pub use watch::{Fixed, Going, Hearer};
+pub use window::Seconds;
 
 /// What waits for a shard at most; packets that find no room are dropped and counted.
 const COMMANDS_MAX: usize = 8_192;

@@ -2,6 +2,7 @@
 
 mod effects;
 
+use veza_proto::UserId;
 use veza_proto::gateway::v1::{NowPlaying, Stream, StreamCategory, StreamProfile, StreamState, StreamVisibility};
 use veza_proto::limits as wire;
 use veza_proto::v1::Error;
@@ -11,6 +12,8 @@ pub use effects::{Effect, check_effects, merge_effects};
 use crate::check::{self, bad};
 
 pub const DESCRIPTION_BYTES_MAX: usize = 2_048;
+/// Users who may publish a stream beside its owner.
+const PUBLISHERS_MAX: usize = 8;
 pub const TAGS_MAX: usize = 10;
 pub const TAG_BYTES_MAX: usize = 32;
 pub const PLAYING_BYTES_MAX: usize = 256;
@@ -77,6 +80,11 @@ pub fn stop(stream: &Stream, now_ms: u64) -> Result<Option<Stream>, WrongState> 
     }
 }
 
+/// It had as many listeners at once as this, or as it had before.
+pub fn heard_by(stream: Stream, listeners: u32) -> Stream {
+    Stream { listeners_peak: stream.listeners_peak.max(listeners), ..stream }
+}
+
 /// The same stream, one change later.
 pub fn changed(stream: Stream) -> Stream {
     Stream { revision: stream.revision + 1, ..stream }
@@ -131,6 +139,12 @@ pub fn checked(stream: Stream) -> Result<Stream, (&'static str, Error)> {
         if tag.is_empty() {
             return Err(("tags", bad("a tag must not be empty")));
         }
+    }
+    if stream.publishers.len() > PUBLISHERS_MAX {
+        return Err(("publishers", bad(format!("a stream has at most {PUBLISHERS_MAX} publishers beside its owner"))));
+    }
+    for publisher in &stream.publishers {
+        UserId::parse(publisher).map_err(|_| ("publishers", bad("a publisher is a user id")))?;
     }
     if let Some(playing) = &stream.now_playing {
         check_playing(playing).map_err(at("now_playing"))?;

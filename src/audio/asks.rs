@@ -33,6 +33,14 @@ const REPORT_MS: u32 = 250;
 
 type Answered = Result<reply::Result, Error>;
 
+/// What somebody needs who is not its owner, nor administers its room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Right {
+    Steer,
+    /// Is named as a publisher.
+    Publish,
+}
+
 impl Audio {
     pub(super) async fn answer(
         &self,
@@ -132,7 +140,8 @@ impl Audio {
     }
 
     async fn publish(&self, caller: &Caller, seat: &Arc<Seat>, stream: &str, ladder: Ladder) -> Answered {
-        let row = self.change(caller, stream, |stream, now_ms| streams::start(stream, now_ms).map_err(over)).await?;
+        let start = |stream: &Stream, now_ms| streams::start(stream, now_ms).map_err(over);
+        let row = self.change(caller, stream, Right::Publish, start).await?;
         let handle = self.handle(stream);
         seat.take(stream, handle)?;
         let (reply, published) = oneshot::channel();
@@ -146,12 +155,17 @@ impl Audio {
     }
 
     async fn end(&self, caller: &Caller, stream: &str) -> Answered {
-        let row = self.change(caller, stream, |stream, now_ms| streams::stop(stream, now_ms).map_err(over)).await?;
+        let (_, peak) = self.audience(stream).await?;
+        let stopped = self.change(caller, stream, Right::Steer, |stream, now_ms| {
+            let stopped = streams::stop(stream, now_ms).map_err(over)?;
+            Ok(stopped.map(|stream| streams::heard_by(stream, peak)))
+        });
+        let row = stopped.await?;
         Ok(reply::Result::StreamEnded(StreamEnded { stream: Some(shown(&row.stream)) }))
     }
 
     async fn set_playing(&self, caller: &Caller, stream: &str, playing: &str) -> Answered {
-        let changed = self.change(caller, stream, |stream, now_ms| {
+        let changed = self.change(caller, stream, Right::Publish, |stream, now_ms| {
             let playing = NowPlaying { title: playing.to_owned(), since_ms: now_ms, ..NowPlaying::default() };
             let now_playing = Some(playing).filter(|playing| !playing.title.is_empty());
             Ok(Some(streams::changed(Stream { now_playing, ..stream.clone() })))
@@ -177,6 +191,7 @@ impl Audio {
         let transport = media.transport();
         let who = Who {
             session: caller.session,
+            user: caller.user.clone(),
             mailbox: Arc::clone(&caller.mailbox),
             seat: Arc::clone(seat),
             media,
@@ -195,12 +210,16 @@ impl Audio {
         &self,
         caller: &Caller,
         id: &str,
+        right: Right,
         change: impl Fn(&Stream, u64) -> Result<Option<Stream>, Error> + Send + Sync,
     ) -> Result<StreamRow, Error> {
         for _ in 0..ATTEMPTS_MAX {
             let row = self.seen(caller, id).await?;
-            if row.stream.owner != caller.user.as_str() && self.in_room(caller, &row.stream).await? != Some(true) {
-                let message = "only its owner and administrators of its room steer a stream";
+            let is_granted = right == Right::Publish && is_publisher(caller, &row.stream);
+            let owns = row.stream.owner == caller.user.as_str();
+            if !owns && !is_granted && self.in_room(caller, &row.stream).await? != Some(true) {
+                let message =
+                    "only its owner, administrators of its room and, to publish, who was named for it steer a stream";
                 return Err(Error::permanent(ErrorCode::PermissionDenied, message));
             }
             let Some(stream) = change(&row.stream, self.shared.hub.now_ms())? else { return Ok(row) };
@@ -225,7 +244,7 @@ impl Audio {
     async fn seen(&self, caller: &Caller, id: &str) -> Result<StreamRow, Error> {
         let row = self.shared.desk.stream(id).await.map_err(failed)?.ok_or_else(no_stream)?;
         let room = self.in_room(caller, &row.stream).await?;
-        let owns = row.stream.owner == caller.user.as_str() || room == Some(true);
+        let owns = row.stream.owner == caller.user.as_str() || is_publisher(caller, &row.stream) || room == Some(true);
         let is_entitled = caller.entitlements.contains(&row.stream.entitlement);
         match streams::sight(&row.stream, Viewer { owns, is_member: room.is_some(), is_entitled }) {
             Sight::Open => Ok(row),
@@ -255,12 +274,12 @@ impl Audio {
         Ok(found.await.ok().flatten().unwrap_or_else(|| shown(stream)))
     }
 
-    async fn send(&self, handle: u32, command: Command) -> Result<(), Error> {
+    pub(super) async fn send(&self, handle: u32, command: Command) -> Result<(), Error> {
         self.shard(handle).send(command).await.map_err(|mpsc::error::SendError(_)| unavailable())
     }
 
     /// Nobody publishes a stream that was on air any more: it is over.
-    pub(super) fn abandoned(&self, id: &str) {
+    pub(super) fn abandoned(&self, id: &str, peak: u32) {
         let (audio, id) = (self.clone(), id.to_owned());
         self.shared.tasks.spawn("audio-end", async move {
             for _ in 0..ATTEMPTS_MAX {
@@ -273,6 +292,7 @@ impl Audio {
                     }
                 };
                 let Ok(Some(stream)) = streams::stop(&row.stream, audio.shared.hub.now_ms()) else { return };
+                let stream = streams::heard_by(stream, peak);
                 match audio.keep(&StreamRow { stream, ..row }).await {
                     Ok(true) => return tracing::info!(stream = id, "nobody came back to publish it: it is over"),
                     Ok(false) => {}
@@ -284,6 +304,10 @@ impl Audio {
             }
         });
     }
+}
+
+fn is_publisher(caller: &Caller, stream: &Stream) -> bool {
+    stream.publishers.iter().any(|publisher| publisher == caller.user.as_str())
 }
 
 fn profile_of(profile: AudioProfile) -> StreamProfile {

@@ -1,21 +1,26 @@
 //! One stream on this node: its publisher, its last frames, its listeners.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use veza_engine::audio::{Carrier, Controller, Ingest, Ladder, Link, Listener, Packet, Ready, Ring, Steps, Totals};
+use veza_engine::audio::{
+    Carrier, Controller, Ingest, Ladder, Link, Listener, Packet, Ready, Ring, Shape, Steps, Totals,
+};
 use veza_engine::{SessionKey, Timestamp};
 use veza_proto::media::{FRAME_MS, MediaPacket};
 use veza_proto::v1::{
     AudioQuality, AudioState, AudioStream, IngestReport, QualityChanged, QualityPin, QualityReason, ReceiverReport,
     StreamChanged, push,
 };
-use veza_proto::{Encoded, Transport};
+use veza_proto::{Encoded, Transport, UserId};
 
 use super::backlog::Backlog;
 use super::meters::Meters;
 use super::seat::Seat;
+use super::watch::{Fixed, Going, Hearer};
+use super::window::Window;
 use crate::hub::mailbox::{Letter, Mailbox};
 use crate::telemetry::metrics as declared;
 use crate::transport::{MediaSender, MediaSent};
@@ -35,6 +40,10 @@ pub(super) struct Channel {
     /// Since when there is no publisher any more.
     silent_since: Option<Timestamp>,
     ears: Vec<Ear>,
+    /// The most there were at once.
+    peak: usize,
+    /// While somebody publishes.
+    window: Option<Window>,
     /// Packets that were made for the frame at hand.
     made: Vec<(Packet, Option<Bytes>)>,
     /// What listeners were last told.
@@ -48,6 +57,8 @@ struct Publisher {
     ingest: Ingest,
     reported: Totals,
     reported_at: Timestamp,
+    /// Frames that are counted as lost in the window.
+    lost: u64,
     /// Packets from others, in its name or before it took over.
     foreign: bool,
 }
@@ -59,6 +70,11 @@ struct Ear {
     /// While there is a publisher, or was.
     controller: Option<Controller>,
     pin: QualityPin,
+    /// What the platform chose, above the network and the pin.
+    fixed: Option<Fixed>,
+    since: Timestamp,
+    /// Where it was when the network was last looked at.
+    address: Option<SocketAddr>,
     backlog: Backlog,
     told: Option<AudioQuality>,
 }
@@ -66,6 +82,7 @@ struct Ear {
 /// Who listens.
 pub(super) struct Who {
     pub(super) session: SessionKey,
+    pub(super) user: UserId,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) seat: Arc<Seat>,
     pub(super) media: MediaSender,
@@ -83,6 +100,8 @@ impl Channel {
             last: None,
             silent_since: None,
             ears: Vec::new(),
+            peak: 0,
+            window: None,
             made: Vec::new(),
             told: None,
             meters,
@@ -127,8 +146,9 @@ impl Channel {
         };
         let ingest = Ingest::new(ladder.clone(), first);
         let (reported, reported_at) = (Totals::default(), now);
-        self.publisher = Some(Publisher { session, mailbox, ingest, reported, reported_at, foreign: false });
+        self.publisher = Some(Publisher { session, mailbox, ingest, reported, reported_at, lost: 0, foreign: false });
         self.silent_since = None;
+        self.window.get_or_insert_with(|| Window::new(now));
         self.last.get_or_insert((now, first));
         if ladder != self.ladder {
             self.ring.set_ladder(&ladder);
@@ -145,6 +165,7 @@ impl Channel {
 
     /// A packet of the publisher. What is ready goes out.
     pub(super) fn packet(&mut self, session: SessionKey, packet: Bytes, came: Instant, now: Timestamp) {
+        let bytes = packet.len();
         let packet = match MediaPacket::read(packet) {
             Ok(packet) => packet,
             Err(_) => return self.meters.malformed.increment(1),
@@ -155,7 +176,11 @@ impl Channel {
         publisher.ingest.handle_packet(&packet, now);
         self.meters.received.increment(1);
         self.forward(now);
-        self.meters.forward.record(came.elapsed());
+        let took = came.elapsed();
+        self.meters.forward.record(took);
+        if let Some(window) = &mut self.window {
+            window.count_packet(bytes, took);
+        }
     }
 
     /// Sends what is ready.
@@ -171,7 +196,8 @@ impl Channel {
     }
 
     fn send(&mut self, ready: Ready, now: Timestamp) {
-        let (index, at) = (ready.index, Instant::now());
+        let (index, level, at) = (ready.index, ready.level, Instant::now());
+        let mut bytes_out = 0;
         self.last = Some((now, index + 1));
         self.ring.push(ready);
         let Self { ring, ears, made, meters, .. } = self;
@@ -187,20 +213,27 @@ impl Channel {
                 }
             };
             match bytes {
-                Some(bytes) => ear.give(&bytes, at, meters),
+                Some(bytes) => {
+                    bytes_out += bytes.len() as u64;
+                    ear.give(&bytes, at, meters)
+                }
                 None => ear.pump(meters),
             }
         });
+        if let Some(window) = &mut self.window {
+            window.count_frame(level, bytes_out);
+        }
     }
 
     /// Somebody listens from now on. Who listens already goes on.
     pub(super) fn listen(&mut self, who: Who, pin: QualityPin, now: Timestamp) -> AudioQuality {
         self.ears.retain(|ear| ear.who.session != who.session);
-        let mut ear = Ear::new(who, pin);
+        let mut ear = Ear::new(who, pin, now);
         ear.climb(&self.ladder, &self.stream, now);
         let quality = ear.quality(&self.ladder);
         ear.told = Some(quality);
         self.ears.push(ear);
+        self.peak = self.peak.max(self.ears.len());
         quality
     }
 
@@ -222,8 +255,8 @@ impl Channel {
         ear.pin = pin;
         if let Some(controller) = &mut ear.controller {
             controller.set_pin(pin, now);
-            ear.listener.change(controller.shape());
         }
+        ear.follow(&self.ladder);
         let quality = ear.quality(&self.ladder);
         ear.told = Some(quality);
         Some(quality)
@@ -235,6 +268,47 @@ impl Channel {
         if let Some(controller) = &mut ear.controller {
             controller.handle_report(report, now);
         }
+    }
+
+    /// Everybody who listens, in no order.
+    pub(super) fn hearers(&self) -> Vec<Hearer> {
+        self.ears.iter().map(|ear| ear.hearer(&self.ladder)).collect()
+    }
+
+    /// How many listen, and the most there were at once.
+    pub(super) fn audience(&self) -> (u32, u32) {
+        let count = |ears| u32::try_from(ears).unwrap_or(u32::MAX);
+        (count(self.ears.len()), count(self.peak))
+    }
+
+    /// The platform chooses what a user is sent, or leaves it to the network. One of the user's sessions, if there are any.
+    pub(super) fn fix(&mut self, user: &UserId, fixed: Option<Fixed>, now: Timestamp) -> Option<Hearer> {
+        let at = Instant::now();
+        let mut found = None;
+        for ear in self.ears.iter_mut().filter(|ear| ear.who.user == *user) {
+            ear.fixed = fixed;
+            ear.tick(self.handle, &self.ladder, &self.meters, now, at);
+            found.get_or_insert_with(|| ear.hearer(&self.ladder));
+        }
+        found
+    }
+
+    /// How it goes, while somebody publishes.
+    pub(super) fn going(&mut self, now: Timestamp) -> Option<Going> {
+        let window = self.window.as_mut().filter(|_| self.publisher.is_some())?;
+        let mut qualities: Vec<(AudioQuality, u32)> = Vec::new();
+        for ear in &self.ears {
+            let AudioQuality { bits_per_second, packet_ms, redundancy, .. } = ear.quality(&self.ladder);
+            let quality = AudioQuality { bits_per_second, packet_ms, redundancy, ..AudioQuality::default() };
+            match qualities.iter_mut().find(|(known, _)| *known == quality) {
+                Some((_, count)) => *count += 1,
+                None => qualities.push((quality, 1)),
+            }
+        }
+        let order =
+            |quality: &AudioQuality| (quality.bits_per_second, u32::MAX - quality.packet_ms, quality.redundancy);
+        qualities.sort_by_key(|(quality, _)| std::cmp::Reverse(order(quality)));
+        Some(Going { seconds: window.read(now), qualities })
     }
 
     /// The record has changed.
@@ -250,6 +324,14 @@ impl Channel {
         }
         if let Some(publisher) = &mut self.publisher {
             publisher.report(self.handle, now);
+        }
+        if let Some(window) = &mut self.window {
+            window.turn(now);
+            if let Some(publisher) = &mut self.publisher {
+                let lost = publisher.ingest.totals().lost;
+                window.count_lost(lost - publisher.lost);
+                publisher.lost = lost;
+            }
         }
     }
 
@@ -327,10 +409,12 @@ impl Publisher {
 }
 
 impl Ear {
-    fn new(who: Who, pin: QualityPin) -> Self {
-        let shape = veza_engine::audio::Shape { rung: 0, packet_frames: 1, redundancy: 0 };
+    fn new(who: Who, pin: QualityPin, since: Timestamp) -> Self {
+        let shape = Shape { rung: 0, packet_frames: 1, redundancy: 0 };
         let listener = Listener::new(shape);
-        Self { who, listener, controller: None, pin, backlog: Backlog::default(), told: None }
+        let address = who.media.path().address;
+        let backlog = Backlog::default();
+        Self { who, listener, controller: None, pin, fixed: None, since, address, backlog, told: None }
     }
 
     /// The stream has these rungs now.
@@ -388,6 +472,10 @@ impl Ear {
     fn tick(&mut self, handle: u32, ladder: &Ladder, meters: &Meters, now: Timestamp, at: Instant) {
         let Some(controller) = &mut self.controller else { return };
         let path = self.who.media.path();
+        if path.address != self.address {
+            self.address = path.address;
+            controller.handle_new_path(now);
+        }
         let link = Link {
             rtt: path.rtt.unwrap_or_default(),
             queue_age: self.backlog.age(at),
@@ -399,7 +487,7 @@ impl Ear {
         if decision.flush {
             meters.flushed.increment(self.backlog.clear());
         }
-        self.listener.change(decision.shape);
+        self.follow(ladder);
         let quality = self.quality(ladder);
         // A probe's copies come and go with every tick; that it probes is said once.
         let settled = |quality: AudioQuality| {
@@ -414,10 +502,32 @@ impl Ear {
         }
     }
 
+    /// Sends what was chosen from now on, by whom ever it was.
+    fn follow(&mut self, ladder: &Ladder) {
+        if let Some(shape) = self.chosen(ladder) {
+            self.listener.change(shape);
+        }
+    }
+
+    /// `None` before anybody published.
+    fn chosen(&self, ladder: &Ladder) -> Option<Shape> {
+        let controller = self.controller.as_ref()?;
+        Some(self.fixed.map_or_else(|| controller.shape(), |fixed| fixed.shape(ladder)))
+    }
+
+    fn hearer(&self, ladder: &Ladder) -> Hearer {
+        let (user, session, since_ms) = (self.who.user.clone(), self.who.session.0, self.since.as_millis());
+        Hearer { user, session, since_ms, quality: self.quality(ladder), is_fixed: self.fixed.is_some() }
+    }
+
     /// What this listener is on its way to.
     fn quality(&self, ladder: &Ladder) -> AudioQuality {
-        let shape = self.controller.as_ref().map_or(self.listener.shape(), Controller::shape);
-        let reason = self.controller.as_ref().map_or(QualityReason::Start, Controller::reason);
+        let shape = self.chosen(ladder).unwrap_or(self.listener.shape());
+        let reason = match &self.controller {
+            _ if self.fixed.is_some() => QualityReason::Choice,
+            Some(controller) => controller.reason(),
+            None => QualityReason::Start,
+        };
         AudioQuality {
             rung: shape.rung.into(),
             bits_per_second: ladder.bits_of(shape.rung),

@@ -39,7 +39,11 @@ pub(super) enum Command {
     Leave { handle: u32, session: SessionKey },
     Changed { handle: u32, stream: Box<Stream> },
     Look { handle: u32, reply: oneshot::Sender<Option<AudioStream>> },
+    Visit { handle: u32, visit: Visit },
 }
+
+/// What is asked of a stream that is here.
+pub(super) type Visit = Box<dyn FnOnce(&mut Channel, Timestamp) + Send>;
 
 pub(super) struct Publish {
     pub(super) handle: u32,
@@ -179,6 +183,11 @@ impl Shard {
             Command::Look { handle, reply } => {
                 let _gone = reply.send(self.channels.get(&handle).map(Channel::shown));
             }
+            Command::Visit { handle, visit } => {
+                if let Some(channel) = self.channels.get_mut(&handle) {
+                    visit(channel, now);
+                }
+            }
         }
     }
 
@@ -201,7 +210,7 @@ impl Shard {
                 channel.announce();
             }
             if channel.is_abandoned(now) {
-                self.audio.abandoned(channel.id());
+                self.audio.abandoned(channel.id(), channel.audience().1);
             }
             if channel.is_over() || channel.is_idle() || channel.is_abandoned(now) {
                 ended.push(*handle);

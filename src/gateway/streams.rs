@@ -1,6 +1,7 @@
-//! Live audio's control calls. Streams, their effects and what is played are records; what needs sound itself says that
-//! this server has no audio engine.
+//! Live audio's control calls. Streams, their effects and what is played are records; who listens and how it goes is what
+//! this node sees of them. What has no sound yet says so.
 
+mod listening;
 mod update;
 
 use tonic::{Code, Request, Response, Status};
@@ -60,6 +61,7 @@ impl Streams for StreamCalls {
             visibility: asked.visibility,
             entitlement: asked.entitlement,
             tags: asked.tags,
+            publishers: asked.publishers,
             profile: asked.profile,
             state: StreamState::Created.into(),
             created_ms: self.records.hub.now_ms(),
@@ -93,7 +95,7 @@ impl Streams for StreamCalls {
         let id = stream_id("stream", &asked.stream)?;
         let entitlements = fields::entitlements(asked.entitlements)?;
         let row = self.seen(&id, &caller.actor(&asked.actor)?, &entitlements).await?;
-        Ok(Response::new(GetStreamResponse { stream: Some(row.stream) }))
+        Ok(Response::new(GetStreamResponse { stream: Some(self.heard(row.stream).await?) }))
     }
 
     async fn update_stream(&self, request: Request<UpdateStreamRequest>) -> Answered<UpdateStreamResponse> {
@@ -130,9 +132,10 @@ impl Streams for StreamCalls {
         let (caller, asked) = Caller::take(request)?;
         let id = stream_id("stream", &asked.stream)?;
         let call = caller.once(caller.actor(&asked.actor)?, "StopStream", &asked.idempotency_key, &asked)?;
+        let (_, peak) = self.audience(&id).await?;
         let row = self.change(call, &id, |row, now_ms| {
             let stopped = streams::stop(&row.stream, now_ms).map_err(wrong_state)?;
-            Ok(stopped.map(|stream| StreamRow { stream, ..row }))
+            Ok(stopped.map(|stream| StreamRow { stream: streams::heard_by(stream, peak), ..row }))
         });
         Ok(Response::new(StopStreamResponse { stream: Some(row.await?.stream) }))
     }
@@ -140,15 +143,22 @@ impl Streams for StreamCalls {
     async fn list_live(&self, request: Request<ListLiveRequest>) -> Answered<ListLiveResponse> {
         let (caller, asked) = Caller::take(request)?;
         let actor = caller.actor(&asked.actor)?;
-        // Nobody listens before there is an audio engine: by listeners is by the time they were started.
         let category = Some(asked.category()).filter(|category| *category != StreamCategory::Unspecified);
         let owner = fields::some_user("owner", &asked.owner)?.as_ref().map(String::from);
-        let after = pages::place(LIVE, &asked.page_token)?.map(|place| pages::time_and_id(&place)).transpose()?;
         let size = pages::size(asked.page_size, wire::HISTORY_PAGE_DEFAULT, wire::HISTORY_PAGE_MAX);
-        let which = Live { category, owner, viewer: actor.user().map(String::from), after };
+        let viewer = actor.user().map(String::from);
+        if asked.sort() == StreamSort::Listeners {
+            let which = Live { category, owner, viewer, after: None };
+            return self.most_heard(&which, &asked.page_token, size).await;
+        }
+        let after = pages::place(LIVE, &asked.page_token)?.map(|place| pages::time_and_id(&place)).transpose()?;
+        let which = Live { category, owner, viewer, after };
         let rows = self.records.desk.live(&which, size + 1).await.map_err(failed)?;
         let more = rows.len() > size as usize;
-        let streams: Vec<Stream> = rows.into_iter().take(size as usize).map(|row| row.stream).collect();
+        let mut streams = Vec::with_capacity(rows.len());
+        for row in rows.into_iter().take(size as usize) {
+            streams.push(self.heard(row.stream).await?);
+        }
         let last = streams.last().filter(|_| more);
         let place = last.map(|last| format!("{} {}", last.started_ms, last.id)).unwrap_or_default();
         Ok(Response::new(ListLiveResponse { next_page_token: pages::token(LIVE, &place), streams }))
@@ -156,7 +166,7 @@ impl Streams for StreamCalls {
 
     async fn list_listeners(&self, request: Request<ListListenersRequest>) -> Answered<ListListenersResponse> {
         let (caller, asked) = Caller::take(request)?;
-        Err(self.without_audio(&caller, &asked.stream, &asked.actor).await?)
+        self.listeners(&caller, asked).await
     }
 
     async fn set_listener_quality(
@@ -164,8 +174,7 @@ impl Streams for StreamCalls {
         request: Request<SetListenerQualityRequest>,
     ) -> Answered<SetListenerQualityResponse> {
         let (caller, asked) = Caller::take(request)?;
-        fields::user("user", &asked.user)?;
-        Err(self.without_audio(&caller, &asked.stream, &asked.actor).await?)
+        self.fix_quality(&caller, asked).await
     }
 
     async fn get_effects(&self, request: Request<GetEffectsRequest>) -> Answered<GetEffectsResponse> {
@@ -195,7 +204,7 @@ impl Streams for StreamCalls {
 
     async fn get_audio_metrics(&self, request: Request<GetAudioMetricsRequest>) -> Answered<GetAudioMetricsResponse> {
         let (caller, asked) = Caller::take(request)?;
-        Err(self.without_audio(&caller, &asked.stream, &asked.actor).await?)
+        self.metrics(&caller, asked).await
     }
 
     async fn start_recording(&self, request: Request<StartRecordingRequest>) -> Answered<StartRecordingResponse> {
@@ -215,7 +224,7 @@ impl Streams for StreamCalls {
             self.seen(&stream_id("stream", &asked.stream)?, &actor, &[]).await?;
         }
         only_page(&asked.page_token)?;
-        // None was ever made: that takes the audio engine.
+        // None was ever made: recording is not built.
         Ok(Response::new(ListRecordingsResponse::default()))
     }
 
@@ -226,6 +235,7 @@ impl Streams for StreamCalls {
             return Err(bad_field("until_ms", "until_ms is not before from_ms"));
         }
         let stream = self.steered(&id, &caller.actor(&asked.actor)?).await?.stream;
+        let stream = self.heard(stream).await?;
         Ok(Response::new(GetAnalyticsResponse {
             listeners_now: stream.listeners,
             listeners_peak: stream.listeners_peak,
@@ -241,7 +251,7 @@ impl Streams for StreamCalls {
         let user = fields::user("user", &asked.user)?;
         caller.actor_for(&asked.actor, &user)?;
         only_page(&asked.page_token)?;
-        // Nobody has listened to anything: that takes the audio engine.
+        // Who listened when is not kept.
         Ok(Response::new(GetListeningHistoryResponse::default()))
     }
 }
@@ -357,10 +367,10 @@ impl StreamCalls {
         Err(busy())
     }
 
-    /// What is said to somebody who may ask it, where sound is needed.
+    /// What is said to somebody who may ask it, of what is not built.
     async fn without_audio(&self, caller: &Caller, stream: &str, actor: &str) -> Result<Status, Status> {
         self.seen(&stream_id("stream", stream)?, &caller.actor(actor)?, &[]).await?;
-        let sentence = "this server has no audio engine: a stream is a record here";
+        let sentence = "this server does not record";
         Ok(because(Code::Unimplemented, Reason::AudioEngineMissing, sentence))
     }
 }

@@ -1,6 +1,7 @@
 //! Media packets on their way out: past the session's task, straight to its connection.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -52,6 +53,8 @@ pub struct Path {
     /// Totals of the connection, 0 where the transport does not tell.
     pub packets_sent: u64,
     pub packets_lost: u64,
+    /// Where the client is; a change says that it is in another network.
+    pub address: Option<SocketAddr>,
 }
 
 impl MediaSender {
@@ -102,7 +105,12 @@ impl MediaSender {
             Way::Queue(_) => Path::default(),
             Way::Quic { connection, .. } => {
                 let path = connection.stats().path;
-                Path { rtt: Some(path.rtt), packets_sent: path.sent_packets, packets_lost: path.lost_packets }
+                Path {
+                    rtt: Some(path.rtt),
+                    packets_sent: path.sent_packets,
+                    packets_lost: path.lost_packets,
+                    address: Some(connection.remote_address()),
+                }
             }
         }
     }

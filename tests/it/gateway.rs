@@ -1,6 +1,7 @@
 //! The API of the platform's backend, as a backend meets it: gRPC against the real binary.
 
 mod access;
+mod listening;
 mod messages;
 mod moderation;
 mod reviews;

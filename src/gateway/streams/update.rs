@@ -17,6 +17,7 @@ pub(super) enum Field {
     Room,
     Tags,
     NowPlaying,
+    Publishers,
     Profile,
 }
 
@@ -34,6 +35,7 @@ pub(super) fn masked(paths: &[String]) -> Result<Vec<Field>, Status> {
         "room" => Ok(Field::Room),
         "tags" => Ok(Field::Tags),
         "now_playing" => Ok(Field::NowPlaying),
+        "publishers" => Ok(Field::Publishers),
         "profile" => Ok(Field::Profile),
         other => Err(bad_field(MASK, format!("{other:?} is no field that can be changed"))),
     };
@@ -52,6 +54,7 @@ pub(super) fn updated(mut stream: Stream, wanted: &Stream, fields: &[Field], now
             Field::Room => stream.room.clone_from(&wanted.room),
             Field::Tags => stream.tags.clone_from(&wanted.tags),
             Field::NowPlaying => stream.now_playing = wanted.now_playing.clone().map(|playing| since(playing, now_ms)),
+            Field::Publishers => stream.publishers.clone_from(&wanted.publishers),
             Field::Profile if stream.state() == StreamState::Created => stream.profile = wanted.profile,
             Field::Profile => {
                 let sentence = "a stream's profile is chosen before it is started";
