@@ -54,6 +54,17 @@ pub(crate) struct Args {
     at_once: u16,
 }
 
+impl Args {
+    /// Listeners of all streams.
+    pub(crate) fn audience(&self) -> u32 {
+        self.streams * self.listeners
+    }
+
+    pub(crate) fn measured(&self) -> Duration {
+        Duration::from_secs(self.seconds.into())
+    }
+}
+
 /// What one listener has heard since the warm-up.
 struct Heard {
     packets: u64,

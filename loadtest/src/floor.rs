@@ -9,7 +9,7 @@ use clap::Args as ClapArgs;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use veza_client::proto::v1::{Reply, ServerFrame, Welcome, reply, server_frame};
 use veza_client::{Target, Trust};
 
@@ -45,6 +45,25 @@ pub(crate) struct Args {
 pub(crate) struct ServerArgs {
     #[arg(long, value_enum)]
     transport: Carrier,
+    /// Sends every native session a datagram of this many bytes again and again.
+    #[arg(long, default_value_t = 0)]
+    datagram_bytes: u16,
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    every_ms: u32,
+}
+
+/// What a bare server sends all its sessions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Datagrams {
+    pub(crate) bytes: u16,
+    pub(crate) every_ms: u32,
+}
+
+/// A bare server in a process of its own.
+pub(crate) struct Bare {
+    child: Child,
+    port: u16,
+    pub(crate) process: Process,
 }
 
 /// What the child says in its first line.
@@ -67,27 +86,11 @@ pub(crate) async fn measure(
     sockets: u16,
 ) -> Result<Report, Failure> {
     idle::check_descriptors(transport, None, sessions.into())?;
-    let name = format!("{transport:?}").to_lowercase();
-    let mut child = Command::new(std::env::current_exe().map_err(Failure::io("this program"))?)
-        .args(["floor-server", "--transport", &name])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(Failure::io("the bare server"))?;
-    let process = Process(child.id().ok_or_else(|| Failure::setup("the bare server ended at once"))?);
-    let said = child.stdout.take().ok_or_else(|| Failure::setup("the bare server has no output"))?;
-    let mut line = String::new();
-    tokio::time::timeout(READY_WITHIN, BufReader::new(said).read_line(&mut line))
-        .await
-        .map_err(|_| Failure::setup("the bare server does not get ready"))?
-        .map_err(Failure::io("the bare server"))?;
-    let ready: Ready = serde_json::from_str(&line).map_err(|error| Failure::setup(error.to_string()))?;
-
+    let bare = Bare::start(transport, None).await?;
     let opening = Opening {
         // The child made its certificate a moment ago, on this machine.
         endpoints: site::endpoints(Trust::Insecure, sockets)?,
-        target: target(transport, ready.port),
+        target: bare.target(transport),
         sessions: (0..sessions).map(|_| (String::new(), transport.options())).collect(),
         rate: pace.rate,
         at_once: pace.at_once.into(),
@@ -97,11 +100,41 @@ pub(crate) async fn measure(
         "sockets": sockets,
     });
     let mut report = Report::new("floor", None, parameters, "");
-    idle::measure(&mut report, opening, Some(process), pace, 0).await?;
-    // It ends with its input.
-    drop(child.stdin.take());
-    child.wait().await.map_err(Failure::io("the bare server"))?;
+    idle::measure(&mut report, opening, Some(bare.process), pace, 0).await?;
+    bare.end().await?;
     Ok(report)
+}
+
+impl Bare {
+    pub(crate) async fn start(transport: Carrier, datagrams: Option<Datagrams>) -> Result<Self, Failure> {
+        let name = format!("{transport:?}").to_lowercase();
+        let mut command = Command::new(std::env::current_exe().map_err(Failure::io("this program"))?);
+        command.args(["floor-server", "--transport", &name]);
+        if let Some(Datagrams { bytes, every_ms }) = datagrams {
+            command.args(["--datagram-bytes", &bytes.to_string(), "--every-ms", &every_ms.to_string()]);
+        }
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn();
+        let mut child = child.map_err(Failure::io("the bare server"))?;
+        let process = Process(child.id().ok_or_else(|| Failure::setup("the bare server ended at once"))?);
+        let said = child.stdout.take().ok_or_else(|| Failure::setup("the bare server has no output"))?;
+        let mut line = String::new();
+        tokio::time::timeout(READY_WITHIN, BufReader::new(said).read_line(&mut line))
+            .await
+            .map_err(|_| Failure::setup("the bare server does not get ready"))?
+            .map_err(Failure::io("the bare server"))?;
+        let ready: Ready = serde_json::from_str(&line).map_err(|error| Failure::setup(error.to_string()))?;
+        Ok(Self { child, port: ready.port, process })
+    }
+
+    pub(crate) fn target(&self, transport: Carrier) -> Target {
+        target(transport, self.port)
+    }
+
+    /// It ends with its input.
+    pub(crate) async fn end(mut self) -> Result<(), Failure> {
+        drop(self.child.stdin.take());
+        self.child.wait().await.map(drop).map_err(Failure::io("the bare server"))
+    }
 }
 
 fn target(transport: Carrier, port: u16) -> Target {
@@ -116,7 +149,9 @@ fn target(transport: Carrier, port: u16) -> Target {
 
 /// The child's life: serve until the input ends.
 pub(crate) async fn serve(args: ServerArgs) -> Result<(), Failure> {
-    let serving = start(args.transport).await?;
+    let (bytes, every_ms) = (args.datagram_bytes, args.every_ms);
+    let datagrams = Some(Datagrams { bytes, every_ms }).filter(|_| bytes > 0);
+    let serving = start(args.transport, datagrams).await?;
     let ready = serde_json::to_string(&Ready { port: serving.port }).expect("a number is JSON");
     crate::report::print(&format!("{ready}\n"));
     let (mut input, mut nothing) = (tokio::io::stdin(), Vec::new());
@@ -128,9 +163,9 @@ pub(crate) async fn serve(args: ServerArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn start(transport: Carrier) -> Result<Serving, Failure> {
+async fn start(transport: Carrier, datagrams: Option<Datagrams>) -> Result<Serving, Failure> {
     match transport {
-        Carrier::Wt | Carrier::Quic => streams::start(transport),
+        Carrier::Wt | Carrier::Quic => streams::start(transport, datagrams),
         Carrier::Ws | Carrier::Wss => websocket::start(transport).await,
     }
 }
@@ -172,7 +207,7 @@ mod tests {
     #[tokio::test]
     async fn every_transport_opens_and_holds_sessions() {
         for transport in [Carrier::Wt, Carrier::Quic, Carrier::Ws, Carrier::Wss] {
-            let serving = start(transport).await.unwrap();
+            let serving = start(transport, None).await.unwrap();
             let opening = Opening {
                 endpoints: site::endpoints(Trust::Insecure, 2).unwrap(),
                 target: target(transport, serving.port),
@@ -197,7 +232,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_goes_is_noticed_by_every_session() {
         for transport in [Carrier::Quic, Carrier::Ws] {
-            let serving = start(transport).await.unwrap();
+            let serving = start(transport, None).await.unwrap();
             let opening = Opening {
                 endpoints: site::endpoints(Trust::Insecure, 1).unwrap(),
                 target: target(transport, serving.port),

@@ -8,6 +8,7 @@ mod check;
 mod crowd;
 mod database;
 mod fairness;
+mod fanout;
 mod floor;
 mod idle;
 mod impair;
@@ -47,6 +48,8 @@ enum Scenario {
     Chat(chat::Args),
     /// Live audio: latency from a publisher to its listeners, loss, and what a packet costs the server.
     Audio(audio::Args),
+    /// As `audio`, and beside it what a datagram costs with less above it: by quinn alone, and by a bare `sendto`.
+    Fanout(fanout::Args),
     /// The highest durable publish rate with a bounded p99, and at saturation; and bare inserts beside it.
     Ceiling(ceiling::Args),
     /// One of many subscribers stops reading: the server's memory, the others' p99, and what it has in the end.
@@ -100,6 +103,7 @@ async fn main() -> ExitCode {
         Scenario::Idle(args) => idle::run(args).await,
         Scenario::Chat(args) => chat::run(args).await,
         Scenario::Audio(args) => audio::run(args).await,
+        Scenario::Fanout(args) => fanout::run(args).await,
         Scenario::Ceiling(args) => ceiling::run(args).await,
         Scenario::Slow(args) => slow::run(args).await,
         Scenario::Fairness(args) => fairness::run(args).await,

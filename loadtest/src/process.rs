@@ -73,6 +73,13 @@ impl Process {
     }
 }
 
+/// User and system time of the calling thread since its start.
+pub(crate) fn thread_cpu() -> Result<Duration, Failure> {
+    let path = "/proc/thread-self/stat";
+    let stat = fs::read_to_string(path).map_err(Failure::io(path))?;
+    cpu(&stat).ok_or_else(|| Failure::setup(format!("{path} is not as expected")))
+}
+
 /// Whether a process has this descriptor open; processes of others cannot be looked into and have not.
 fn holds(pid: u32, socket: &str) -> bool {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	veza "github.com/veza-platform/veza/clients/go"
@@ -30,8 +31,8 @@ func (w *world) live() string {
 	return id
 }
 
-// silent is what a call that needs sound must have said.
-func silent(err error) (string, error) {
+// unbuilt is what a call for recordings must have said.
+func unbuilt(err error) (string, error) {
 	return expect(veza.Is(err, gatewayv1.Reason_REASON_AUDIO_ENGINE_MISSING), "answered %v", err), nil
 }
 
@@ -121,8 +122,8 @@ var streams = []call{
 	{
 		method: "ListListeners",
 		good: func(w *world) (string, error) {
-			_, err := w.Streams.ListListeners(w.ctx, &gatewayv1.ListListenersRequest{Stream: w.live()})
-			return silent(err)
+			found, err := w.Streams.ListListeners(w.ctx, &gatewayv1.ListListenersRequest{Stream: w.live()})
+			return expect(len(found.GetListeners()) == 0, "found %v", found), err
 		},
 		bad: func(w *world) error {
 			_, err := w.Streams.ListListeners(w.ctx, &gatewayv1.ListListenersRequest{Stream: "nothing"})
@@ -133,8 +134,10 @@ var streams = []call{
 	{
 		method: "SetListenerQuality",
 		good: func(w *world) (string, error) {
-			_, err := w.Streams.SetListenerQuality(w.ctx, &gatewayv1.SetListenerQualityRequest{Stream: w.live(), User: "bob"})
-			return silent(err)
+			// Who listens does so by a session, which is the server's own test.
+			quality := &gatewayv1.Quality{BitsPerSecond: 32_000, PacketMs: 60, Redundancy: 1}
+			_, err := w.Streams.SetListenerQuality(w.ctx, &gatewayv1.SetListenerQualityRequest{Stream: w.live(), User: "bob", Quality: quality})
+			return expect(status.Code(err) == codes.NotFound, "answered %v", err), nil
 		},
 		bad: func(w *world) error {
 			_, err := w.Streams.SetListenerQuality(w.ctx, &gatewayv1.SetListenerQualityRequest{User: "bob"})
@@ -170,7 +173,7 @@ var streams = []call{
 		method: "GetAudioMetrics",
 		good: func(w *world) (string, error) {
 			_, err := w.Streams.GetAudioMetrics(w.ctx, &gatewayv1.GetAudioMetricsRequest{Stream: w.live()})
-			return silent(err)
+			return expect(veza.Is(err, gatewayv1.Reason_REASON_WRONG_STATE), "nobody publishes it: %v", err), nil
 		},
 		bad: func(w *world) error {
 			_, err := w.Streams.GetAudioMetrics(w.ctx, &gatewayv1.GetAudioMetricsRequest{Stream: "nothing"})
@@ -182,7 +185,7 @@ var streams = []call{
 		method: "StartRecording",
 		good: func(w *world) (string, error) {
 			_, err := w.Streams.StartRecording(w.ctx, &gatewayv1.StartRecordingRequest{Stream: w.live()})
-			return silent(err)
+			return unbuilt(err)
 		},
 		bad: func(w *world) error {
 			_, err := w.Streams.StartRecording(w.ctx, &gatewayv1.StartRecordingRequest{Stream: "nothing"})
@@ -194,7 +197,7 @@ var streams = []call{
 		method: "StopRecording",
 		good: func(w *world) (string, error) {
 			_, err := w.Streams.StopRecording(w.ctx, &gatewayv1.StopRecordingRequest{Stream: w.live()})
-			return silent(err)
+			return unbuilt(err)
 		},
 		bad: func(w *world) error {
 			_, err := w.Streams.StopRecording(w.ctx, &gatewayv1.StopRecordingRequest{Stream: "nothing"})

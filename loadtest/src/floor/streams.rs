@@ -1,23 +1,24 @@
 //! The bare server of WebTransport and QUIC, with the transport settings of the real one.
 
 use std::net::{Ipv4Addr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use prost::bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::task::JoinSet;
 use veza_client::proto::frame::{Decoder, encode_delimited};
 use veza_client::proto::v1::ClientFrame;
-use veza_client::proto::{ALPN_QUIC, LaneByte};
+use veza_client::proto::{ALPN_QUIC, DatagramKind, LaneByte};
 
-use super::{Serving, tls, welcome};
+use super::{Datagrams, Serving, tls, welcome};
 use crate::Failure;
 use crate::site::Carrier;
 
 /// What the UDP socket may hold unread.
 const SOCKET_BYTES: usize = 4 * 1024 * 1024;
 
-pub(super) fn start(transport: Carrier) -> Result<Serving, Failure> {
+pub(super) fn start(transport: Carrier, datagrams: Option<Datagrams>) -> Result<Serving, Failure> {
     let alpn = if transport == Carrier::Wt { b"h3" } else { ALPN_QUIC };
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Failure::io("a UDP socket"))?;
     // Best effort, as the real server does it: a burst of handshakes is more than the kernel's default holds.
@@ -26,15 +27,19 @@ pub(super) fn start(transport: Carrier) -> Result<Serving, Failure> {
     let endpoint = quinn::Endpoint::new(quinn::EndpointConfig::default(), Some(config(alpn)?), socket, runtime)
         .map_err(Failure::io("a UDP socket"))?;
     let port = endpoint.local_addr().map_err(Failure::io("a UDP socket"))?.port();
+    let listeners = Listeners::default();
     let run = async move {
         let mut held = JoinSet::new();
+        if let Some(datagrams) = datagrams {
+            held.spawn(send_to_all(Arc::clone(&listeners), datagrams));
+        }
         loop {
             tokio::select! {
                 incoming = endpoint.accept() => {
                     let Some(Ok(connecting)) = incoming.map(quinn::Incoming::accept) else { continue };
                     match transport {
                         Carrier::Wt => held.spawn(hold_webtransport(connecting)),
-                        Carrier::Quic | Carrier::Ws | Carrier::Wss => held.spawn(hold_quic(connecting)),
+                        Carrier::Quic | Carrier::Ws | Carrier::Wss => held.spawn(hold_quic(connecting, Arc::clone(&listeners))),
                     };
                 }
                 Some(_ended) = held.join_next() => {}
@@ -65,10 +70,27 @@ fn config(alpn: &[u8]) -> Result<quinn::ServerConfig, Failure> {
     Ok(config)
 }
 
-async fn hold_quic(connecting: quinn::Connecting) {
+/// Native connections that are greeted.
+type Listeners = Arc<Mutex<Vec<quinn::Connection>>>;
+
+/// Every listener gets the same bytes at every tick, as quinn alone can do it.
+async fn send_to_all(listeners: Listeners, datagrams: Datagrams) {
+    let mut clock = tokio::time::interval(Duration::from_millis(datagrams.every_ms.into()));
+    let mut bytes = vec![0; datagrams.bytes.into()];
+    bytes[0] = DatagramKind::Media as u8;
+    let bytes = Bytes::from(bytes);
+    loop {
+        clock.tick().await;
+        let mut listeners = listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|connection| connection.send_datagram(bytes.clone()).is_ok());
+    }
+}
+
+async fn hold_quic(connecting: quinn::Connecting, listeners: Listeners) {
     let Ok(connection) = connecting.await else { return };
     let (Ok(first), Ok(second)) = (connection.accept_bi().await, connection.accept_bi().await) else { return };
     let Some(_lanes) = greet(first, second).await else { return };
+    listeners.lock().unwrap_or_else(PoisonError::into_inner).push(connection.clone());
     connection.closed().await;
 }
 
