@@ -6,6 +6,7 @@
 mod asks;
 mod backlog;
 mod channel;
+mod ear;
 mod meters;
 mod seat;
 mod shard;

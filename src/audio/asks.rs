@@ -17,7 +17,8 @@ use veza_proto::v1::{
 use veza_proto::{RoomId, UserId};
 
 use super::Audio;
-use super::channel::{HOLD, Who};
+use super::channel::HOLD;
+use super::ear::Who;
 use super::seat::Seat;
 use super::shard::{Command, Heard, Listen, Publish};
 use super::show::shown;

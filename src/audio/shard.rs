@@ -13,7 +13,8 @@ use veza_proto::gateway::v1::Stream;
 use veza_proto::v1::{AudioQuality, AudioStream, PublishedRung, QualityPin, ReceiverReport};
 
 use super::Audio;
-use super::channel::{Channel, Who};
+use super::channel::Channel;
+use super::ear::Who;
 use super::meters::Meters;
 use super::seat::Seat;
 use super::show::shown;
