@@ -62,6 +62,13 @@ fn a_page_is_told_why_its_session_was_closed() {
     assert_eq!(summary["figures"]["close_code"], 4401, "{summary}");
 }
 
+#[test]
+fn one_page_goes_live_and_another_hears_the_same_sound() {
+    let _alone = alone();
+    let process = Process::start();
+    Script::start("live.mjs", &process, &[]).finish(|| {});
+}
+
 /// One browser at a time: what they measure is not each other.
 fn alone() -> MutexGuard<'static, ()> {
     static BROWSER: Mutex<()> = Mutex::new(());

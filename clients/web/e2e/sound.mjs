@@ -30,7 +30,7 @@ export async function goLive(page, title, shot = async () => {}) {
   await shot();
   await page.press("[data-testid=golive-dialog] input[name=title]", "Enter");
   await page.waitForSelector("[data-testid=live-air]", { timeout: 15_000 });
-  await page.waitForFunction(() => /sent/.test(document.querySelector("[data-testid=live-ingest]").textContent), undefined, { timeout: 5_000 });
+  await page.waitForFunction(() => /sent/.test(document.querySelector("[data-testid=live-ingest]").textContent), undefined, { timeout: 15_000 });
 }
 
 /** Opens the show of this title. */
@@ -113,5 +113,6 @@ export function compare(source, played) {
     mouth_to_ear_min_ms: round(quantile(latencies, 0)),
     alike_p50: round(quantile(alike, 0.5), 3),
     alike_p5: round(quantile(alike, 0.05), 3),
+    alike_max: round(quantile(alike, 1), 3),
   };
 }
