@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// A folder of speech: WAV files, 16 bit, 48 kHz, mono.
     #[arg(long, value_name = "FOLDER", default_value = "/usr/share/sounds/alsa")]
     speech: PathBuf,
-    /// Write what was heard here, 16 kHz, for `pesq.py`.
+    /// Write what was heard here, 16 kHz, for `pesq_scores.py`.
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Share of packets lost.

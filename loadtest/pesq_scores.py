@@ -32,5 +32,5 @@ def main(folder):
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: pesq.py FOLDER")
+        sys.exit("usage: pesq_scores.py FOLDER")
     main(pathlib.Path(sys.argv[1]))
