@@ -15,6 +15,7 @@ mod impair;
 mod insert_floor;
 mod member;
 mod process;
+mod quality;
 mod recorder;
 mod report;
 mod schedule;
@@ -64,6 +65,8 @@ enum Scenario {
     Chaos(chaos::Args),
     /// Judges clients' event logs (docs/HISTORY.md): I1 to I12.
     Check(check::Args),
+    /// How live audio sounds when packets are lost, and whether a change of rung is heard.
+    Quality(quality::Args),
     /// A network that is worse than the one there is: a proxy for UDP and TCP with delay, loss, a bottleneck.
     Impair(impair::Args),
     /// The same sessions against a bare server with the same transport settings and nothing above them.
@@ -111,6 +114,7 @@ async fn main() -> ExitCode {
         Scenario::InsertFloor(args) => insert_floor::run(args).await,
         Scenario::Chaos(args) => chaos::run(args).await,
         Scenario::Check(args) => check::run(args),
+        Scenario::Quality(args) => quality::run(args),
         Scenario::Impair(args) => return impair::run(args).await.map_or_else(failed, |()| ExitCode::SUCCESS),
         Scenario::Floor(args) => floor::run(args).await,
         Scenario::FloorServer(args) => return floor::serve(args).await.map_or_else(failed, |()| ExitCode::SUCCESS),
