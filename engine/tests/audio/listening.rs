@@ -9,6 +9,7 @@ use veza_engine::audio::{Carrier, Controller, Decision, Link, Shape, Steps};
 use veza_proto::v1::{AudioProfile, PublishedRung, QualityPin, ReceiverReport};
 
 use crate::network::{Network, Weather};
+use crate::player::Player;
 
 const FRAME_MS: u64 = 20;
 const TICK_MS: u64 = 100;
@@ -31,6 +32,22 @@ pub(crate) struct Listening {
     pub(crate) figures: Figures,
     /// Every decision: when, and what was decided.
     pub(crate) decisions: Vec<(u64, Decision)>,
+    /// Whether the decisions are obeyed. Who does not gets the best rung, one frame a packet, whatever the network does.
+    pub(crate) follows: bool,
+    /// Hears the same packets; nobody asks it for reports.
+    pub(crate) player: Player,
+    pub(crate) bytes: u64,
+    pub(crate) samples: Vec<Sample>,
+}
+
+/// How it is at a moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sample {
+    pub(crate) ms: u64,
+    pub(crate) link_kbps: u64,
+    pub(crate) rung_kbps: u64,
+    pub(crate) shape: Shape,
+    pub(crate) queue_ms: u64,
 }
 
 /// Of a part of a story.
@@ -83,6 +100,10 @@ impl Listening {
             reports: Vec::new(),
             figures: Figures::default(),
             decisions: Vec::new(),
+            follows: true,
+            player: Player::new(),
+            bytes: 0,
+            samples: Vec::new(),
         }
     }
 
@@ -98,7 +119,9 @@ impl Listening {
         let (ms, us) = (self.now_ms, self.now_ms * 1_000);
         for packet in self.network.arrived(us) {
             self.receiver.take(packet.sequence, packet.newest, packet.frames, ms);
+            self.player.take(packet.newest, packet.fresh, packet.frames, ms);
         }
+        self.player.pass(ms);
         self.receiver.play(ms, &mut self.figures);
         if ms.is_multiple_of(FRAME_MS) {
             self.send(ms / FRAME_MS, us);
@@ -111,6 +134,13 @@ impl Listening {
         }
         if ms % TICK_MS == 13 {
             self.tick(ms, us);
+            self.samples.push(Sample {
+                ms,
+                link_kbps: self.network.weather.rate / 1_000,
+                rung_kbps: self.bits[usize::from(self.shape.rung)] / 1_000,
+                shape: self.shape,
+                queue_ms: self.network.delay_us(us) / 1_000,
+            });
         }
     }
 
@@ -124,7 +154,8 @@ impl Listening {
         let copy = if bits > 48_000 { self.bits[self.bits.len() - 1] } else { bits };
         let bytes = 64 + fresh * ((bits + copies * copy) * FRAME_MS / 8_000 + 3 * (copies + 1));
         self.figures.bytes += bytes;
-        self.network.send(self.sequence, bytes, index, fresh * (copies + 1), us);
+        self.bytes += bytes;
+        self.network.send(self.sequence, bytes, index, fresh, fresh * (copies + 1), us);
         self.sequence += 1;
     }
 
@@ -147,10 +178,12 @@ impl Listening {
             lost_packets: lost,
         };
         let decision = self.controller.tick(&link, now);
-        if decision.flush {
-            self.network.flush();
+        if self.follows {
+            if decision.flush {
+                self.network.flush();
+            }
+            self.shape = decision.shape;
         }
-        self.shape = decision.shape;
         self.decisions.push((ms, decision));
     }
 }

@@ -7,8 +7,11 @@
 
 #![expect(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "a story that cannot be read fails its test")]
 
+mod following;
 mod listening;
 mod network;
+mod player;
+mod plot;
 mod properties;
 
 use std::fmt::Write;
@@ -32,7 +35,7 @@ fn traces() {
     assert!(!traces.is_empty());
     for path in traces {
         let expected = std::fs::read_to_string(&path).unwrap();
-        let played = play(&expected);
+        let (played, _) = play(&expected, true);
         if std::env::var_os("UPDATE_TRACES").is_some() {
             std::fs::write(&path, &played).unwrap();
         } else if played != expected {
@@ -42,7 +45,7 @@ fn traces() {
     }
 }
 
-fn play(story: &str) -> String {
+fn play(story: &str, follows: bool) -> (String, Listening) {
     let (mut played, mut listening, mut bits): (_, Option<Listening>, Vec<u32>) = (String::new(), None, Vec::new());
     let mut told = None;
     for line in story.lines().filter(|line| !line.starts_with("        ")) {
@@ -63,7 +66,9 @@ fn play(story: &str) -> String {
                     words.iter().filter_map(|word| word.parse().ok()).map(|kilobits: u32| kilobits * 1_000).collect();
                 let profile = if words.contains(&"voice") { AudioProfile::Voice } else { AudioProfile::Music };
                 let carrier = if words.contains(&"stream") { Carrier::Stream } else { Carrier::Datagrams };
-                listening = Some(Listening::new(&bits, profile, carrier, pin(&words), Weather::default(), SEED));
+                let mut new = Listening::new(&bits, profile, carrier, pin(&words), Weather::default(), SEED);
+                new.follows = follows;
+                listening = Some(new);
             }
             ("network", Some(listening)) => {
                 words.iter().for_each(|word| change(&mut listening.network.weather, word));
@@ -73,7 +78,7 @@ fn play(story: &str) -> String {
             (other, _) => panic!("what is {other}?"),
         }
     }
-    played
+    (played, listening.unwrap())
 }
 
 /// The decisions and figures since it was told last.

@@ -33,6 +33,8 @@ pub(crate) struct Packet {
     pub(crate) sequence: u64,
     pub(crate) bytes: u64,
     pub(crate) newest: u64,
+    /// Frames that are no copies.
+    pub(crate) fresh: u64,
     /// Frames it holds, fresh ones and copies.
     pub(crate) frames: u64,
     pub(crate) queued_us: u64,
@@ -76,8 +78,8 @@ impl Network {
     }
 
     /// Hands a packet to the sender's queue.
-    pub(crate) fn send(&mut self, sequence: u64, bytes: u64, newest: u64, frames: u64, now: u64) {
-        self.waiting.push_back(Packet { sequence, bytes, newest, frames, queued_us: now, sent_us: now });
+    pub(crate) fn send(&mut self, sequence: u64, bytes: u64, newest: u64, fresh: u64, frames: u64, now: u64) {
+        self.waiting.push_back(Packet { sequence, bytes, newest, fresh, frames, queued_us: now, sent_us: now });
         self.pump(now);
     }
 
@@ -102,6 +104,11 @@ impl Network {
     /// How long the oldest packet waits with the sender.
     pub(crate) fn queue_age_us(&self, now: u64) -> u64 {
         self.waiting.front().map_or(0, |packet| now - packet.queued_us)
+    }
+
+    /// How long what is sent now waits before it is on the wire.
+    pub(crate) fn delay_us(&self, now: u64) -> u64 {
+        self.queue_age_us(now) + self.busy_until.saturating_sub(now)
     }
 
     pub(crate) fn flush(&mut self) {
