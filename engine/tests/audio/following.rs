@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::listening::Listening;
 use crate::play;
-use crate::player::Heard;
+use crate::player::{Heard, Player};
 use crate::plot::svg;
 
 /// The trace, what it is called, and when its network has become well again.
@@ -29,7 +29,7 @@ fn the_page_shows_what_following_is_worth_today() {
     for (name, title, well) in RUNS {
         let story = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/audio/traces/{name}.txt"));
         let story = std::fs::read_to_string(story).unwrap();
-        let runs = [true, false].map(|follows| play(&story, follows).1);
+        let runs = [true, false].map(|follows| play(&story, follows, Some(Player::new())).1);
         for (run, follows) in runs.iter().zip(["yes", "no"]) {
             writeln!(table, "| {title} | {follows} | {} |", row(run, well)).unwrap();
         }
@@ -52,7 +52,8 @@ fn check(path: &Path, drawn: &str) {
 }
 
 fn row(run: &Listening, well: Option<u64>) -> String {
-    let heard = &run.player.heard;
+    let player = run.player.as_ref().unwrap();
+    let heard = &player.heard;
     let count = |what| heard.iter().filter(|(_, heard)| *heard == what).count() as u64;
     let tenths = |value: u64| format!("{}.{}", value / 10, value % 10);
     let seconds = |ms: Option<u64>| ms.map_or_else(|| "never".to_owned(), |ms| format!("{} s", tenths(ms / 100)));
@@ -68,7 +69,7 @@ fn row(run: &Listening, well: Option<u64>) -> String {
     }
     format!(
         "{} | {} | {} % | {whole} | {best} | {}",
-        tenths(run.player.underruns * 600_000 / run.now_ms),
+        tenths(player.underruns * 600_000 / run.now_ms),
         tenths(count(Heard::Silence) * 20 * 600 / run.now_ms),
         tenths(count(Heard::Concealed) * 1_000 / heard.len() as u64),
         run.bytes * 8 / run.now_ms,

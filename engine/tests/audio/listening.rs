@@ -34,8 +34,8 @@ pub(crate) struct Listening {
     pub(crate) decisions: Vec<(u64, Decision)>,
     /// Whether the decisions are obeyed. Who does not gets the best rung, one frame a packet, whatever the network does.
     pub(crate) follows: bool,
-    /// Hears the same packets; nobody asks it for reports.
-    pub(crate) player: Player,
+    /// Hears the same packets, where somebody wants to know; the controller is not told.
+    pub(crate) player: Option<Player>,
     pub(crate) bytes: u64,
     pub(crate) samples: Vec<Sample>,
 }
@@ -101,7 +101,7 @@ impl Listening {
             figures: Figures::default(),
             decisions: Vec::new(),
             follows: true,
-            player: Player::new(),
+            player: None,
             bytes: 0,
             samples: Vec::new(),
         }
@@ -119,9 +119,13 @@ impl Listening {
         let (ms, us) = (self.now_ms, self.now_ms * 1_000);
         for packet in self.network.arrived(us) {
             self.receiver.take(packet.sequence, packet.newest, packet.frames, ms);
-            self.player.take(packet.newest, packet.fresh, packet.frames, ms);
+            if let Some(player) = &mut self.player {
+                player.take(packet.newest, packet.fresh, packet.frames, ms);
+            }
         }
-        self.player.pass(ms);
+        if let Some(player) = &mut self.player {
+            player.pass(ms);
+        }
         self.receiver.play(ms, &mut self.figures);
         if ms.is_multiple_of(FRAME_MS) {
             self.send(ms / FRAME_MS, us);

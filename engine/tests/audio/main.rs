@@ -23,6 +23,7 @@ use veza_proto::v1::{AudioProfile, QualityPin, QualityReason};
 
 use listening::{Figures, Listening};
 use network::Weather;
+use player::Player;
 
 const SEED: u64 = 1;
 
@@ -35,7 +36,7 @@ fn traces() {
     assert!(!traces.is_empty());
     for path in traces {
         let expected = std::fs::read_to_string(&path).unwrap();
-        let (played, _) = play(&expected, true);
+        let (played, _) = play(&expected, true, None);
         if std::env::var_os("UPDATE_TRACES").is_some() {
             std::fs::write(&path, &played).unwrap();
         } else if played != expected {
@@ -45,7 +46,7 @@ fn traces() {
     }
 }
 
-fn play(story: &str, follows: bool) -> (String, Listening) {
+fn play(story: &str, follows: bool, mut player: Option<Player>) -> (String, Listening) {
     let (mut played, mut listening, mut bits): (_, Option<Listening>, Vec<u32>) = (String::new(), None, Vec::new());
     let mut told = None;
     for line in story.lines().filter(|line| !line.starts_with("        ")) {
@@ -67,7 +68,7 @@ fn play(story: &str, follows: bool) -> (String, Listening) {
                 let profile = if words.contains(&"voice") { AudioProfile::Voice } else { AudioProfile::Music };
                 let carrier = if words.contains(&"stream") { Carrier::Stream } else { Carrier::Datagrams };
                 let mut new = Listening::new(&bits, profile, carrier, pin(&words), Weather::default(), SEED);
-                new.follows = follows;
+                (new.follows, new.player) = (follows, player.take());
                 listening = Some(new);
             }
             ("network", Some(listening)) => {

@@ -59,8 +59,13 @@ fn column(svg: &mut String, run: &Listening, left: u64) {
     let missing = chart(3, 50);
     missing.frame(svg, 25, &[("frames a second: concealed", ORANGE), ("silent", BLUE)]);
     for second in 0..run.now_ms / 1_000 {
-        let of =
-            |what| run.player.heard.iter().filter(|(ms, heard)| ms / 1_000 == second && *heard == what).count() as u64;
+        let of = |what| {
+            run.player
+                .iter()
+                .flat_map(|player| &player.heard)
+                .filter(|(ms, heard)| ms / 1_000 == second && *heard == what)
+                .count() as u64
+        };
         let silent = of(Heard::Silence);
         missing.bar(svg, second, 0, silent, BLUE);
         missing.bar(svg, second, silent, of(Heard::Concealed), ORANGE);
