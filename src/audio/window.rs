@@ -34,7 +34,7 @@ struct Slot {
     delays: [u32; CLASSES],
 }
 
-/// What [`Window::read`] says.
+/// The last ten seconds of a stream, or as much as there is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Seconds {
     /// The loudest frame, and all frames together; dB full scale.
