@@ -71,8 +71,7 @@ pub(super) struct Runner {
 enum Letters {
     Unknown,
     None,
-    /// And when it was read.
-    Next(Box<DeadLetter>, Instant),
+    Next(Box<DeadLetter>),
 }
 
 /// What the outbox has for a webhook next.
@@ -267,19 +266,13 @@ impl Runner {
     }
 
     async fn letter_due(&mut self, now_ms: u64) -> Result<Option<DeadLetter>, StoreError> {
-        let is_unread = match &self.letters {
-            Letters::Unknown => true,
-            Letters::None => false,
-            Letters::Next(letter, read_at) => letter.due_ms <= now_ms && read_at.elapsed() >= PAGE_GOOD_FOR,
-        };
-        if is_unread {
-            let read_at = Instant::now();
+        if let Letters::Unknown = self.letters {
             let next = self.shared.hooks.next_requeued(&self.row.id).await?;
-            self.letters = next.map_or(Letters::None, |letter| Letters::Next(Box::new(letter), read_at));
+            self.letters = next.map_or(Letters::None, |letter| Letters::Next(Box::new(letter)));
         }
         match &self.letters {
-            Letters::Next(letter, _) if letter.due_ms <= now_ms => Ok(Some((**letter).clone())),
-            Letters::Unknown | Letters::None | Letters::Next(..) => Ok(None),
+            Letters::Next(letter) if letter.due_ms <= now_ms => Ok(Some((**letter).clone())),
+            Letters::Unknown | Letters::None | Letters::Next(_) => Ok(None),
         }
     }
 
@@ -459,7 +452,7 @@ impl Runner {
     async fn wait(&mut self) {
         let now_ms = self.shared.now_ms();
         let mut wait = if self.is_ours() { MOVE_EVERY } else { PATIENCE };
-        let letter_due_ms = if let Letters::Next(letter, _) = &self.letters { letter.due_ms } else { 0 };
+        let letter_due_ms = if let Letters::Next(letter) = &self.letters { letter.due_ms } else { 0 };
         for due_ms in [self.row.course.due_ms, letter_due_ms].into_iter().filter(|due_ms| *due_ms > now_ms) {
             // Whatever clocks did, nobody waits longer than that.
             wait = wait.min(Duration::from_millis((due_ms - now_ms).min(WAIT_MS_MAX)));

@@ -91,7 +91,7 @@ async fn sessions_are_told_as_they_come_and_go_on_every_carrier() {
 /// Whoever is sent away by a stop is told of before the server ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_there_when_the_server_stops_has_gone() {
-    let mut process = Start::new().roomy().variable("VEZA_DRAIN_GRACE_SECONDS", 6).run();
+    let mut process = Start::new().roomy().settled().variable("VEZA_DRAIN_GRACE_SECONDS", 6).run();
     let _kept = process.keep_data();
     let backend = Backend::of(&process).await;
     drop(about(&backend, "bob").await);

@@ -101,39 +101,6 @@ async fn what_was_put_aside_outlives_a_crash() {
     assert_eq!(done.failures, 0);
 }
 
-/// Also what waits for its next attempt, and what waits to be delivered again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waits_is_told_as_it_is_by_then() {
-    let receiver = Receiver::start(|_, _| Reply::Later).await;
-    let mut process = impatient().settled().run();
-    let _kept = process.keep_data();
-    let backend = Backend::of(&process).await;
-    backend.room("lounge", "alice", &[]).await;
-    let made = backend.of_messages(&receiver.url("/")).await;
-    backend.say("lounge", "alice", "k1", "secret").await;
-    backend.until(&made.id, |webhook| webhook.dead_letters == 1).await;
-    process.kill();
-    let process = process.again().variable("WEBHOOKS_ALLOW_PRIVATE", true).run();
-    let backend = Backend::of(&process).await;
-    backend.replay(&made.id, replay_request::What::DeadLetters(true), "").await.unwrap();
-    backend.say("lounge", "alice", "k2", "secret too").await;
-    // Both were tried, and wait.
-    receiver.until(|heard| heard.len() >= 3 && heard.iter().any(|delivery| delivery.id != heard[0].id)).await;
-    for seq in 1..=2 {
-        let (room, actor, idempotency_key) = ("lounge".into(), "alice".into(), format!("gone {seq}"));
-        let delete = DeleteRequest { room, actor, seq, idempotency_key, ..Default::default() };
-        backend.messages().delete(delete).await.unwrap();
-    }
-    receiver.answer(|_, _| Reply::Taken);
-    let stands = |webhook: &Webhook| webhook.dead_letters == 0 && webhook.position == webhook.head;
-    backend.until(&made.id, stands).await;
-    for delivery in receiver.heard(0).await.iter().filter(|delivery| delivery.is_taken) {
-        let Some(Kind::Message(told)) = delivery.event().kind else { panic!("{delivery:?}") };
-        let message = told.message.unwrap();
-        assert!(message.body.is_empty() && (message.deleted.is_some() || message.seq > 2), "{message:?}");
-    }
-}
-
 /// A receiver that never answers does not keep a server from stopping, and what it was sent comes again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stops_waits_for_no_answer_that_does_not_come() {
