@@ -22,6 +22,8 @@ const SINKS: usize = 8;
 const WARMUP: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
+// The group of the arguments inside has this name already.
+#[group(skip)]
 pub(crate) struct Args {
     #[command(flatten)]
     audio: audio::Args,
