@@ -8,7 +8,7 @@ mod ring;
 use veza_proto::media::RUNGS_MAX;
 use veza_proto::v1::{AudioProfile, Error, PublishedRung, QualityPin, ReceiverReport};
 
-pub use controller::{Carrier, Controller, Decision, Link, Steps, TICK};
+pub use controller::{Carrier, Controller, Decision, Link, REDUNDANCY_MAX, Steps, TICK};
 pub use ingest::{Ingest, Ready, Refusal, Totals};
 pub use listener::{Listener, Packet, Shape};
 pub use ring::Ring;

@@ -102,6 +102,11 @@ pub fn sight(stream: &Stream, viewer: Viewer) -> Sight {
     }
 }
 
+/// Whether this user was named to publish it, beside its owner.
+pub fn is_publisher(stream: &Stream, user: &UserId) -> bool {
+    stream.publishers.iter().any(|publisher| publisher == user.as_str())
+}
+
 /// Whether it stands in the list of live streams for everybody.
 pub fn is_listed(visibility: StreamVisibility) -> bool {
     match visibility {

@@ -46,8 +46,8 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_enum)]
     transport: Carrier,
     /// Sends every native session a datagram of this many bytes again and again.
-    #[arg(long, default_value_t = 0)]
-    datagram_bytes: u16,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    datagram_bytes: Option<u16>,
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     every_ms: u32,
 }
@@ -149,8 +149,7 @@ fn target(transport: Carrier, port: u16) -> Target {
 
 /// The child's life: serve until the input ends.
 pub(crate) async fn serve(args: ServerArgs) -> Result<(), Failure> {
-    let (bytes, every_ms) = (args.datagram_bytes, args.every_ms);
-    let datagrams = Some(Datagrams { bytes, every_ms }).filter(|_| bytes > 0);
+    let datagrams = args.datagram_bytes.map(|bytes| Datagrams { bytes, every_ms: args.every_ms });
     let serving = start(args.transport, datagrams).await?;
     let ready = serde_json::to_string(&Ready { port: serving.port }).expect("a number is JSON");
     crate::report::print(&format!("{ready}\n"));

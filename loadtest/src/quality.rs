@@ -1,6 +1,5 @@
 //! How live audio sounds: speech when packets are lost, and the moment at which a decoder goes to another rung.
 
-mod chance;
 mod loss;
 mod switches;
 mod wave;
@@ -8,11 +7,11 @@ mod wave;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use veza_impair::Chance;
 use veza_sound::opus::{Coding, Decoder, Encoder, FRAME_SAMPLES, OpusError};
 
 use crate::Failure;
 use crate::report::{Report, say};
-use chance::Chance;
 
 /// Every tenth frame is a switch point (docs/MEDIA.md).
 const SWITCH_EVERY: usize = 10;
@@ -29,10 +28,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Share of packets lost.
-    #[arg(long, default_value_t = 0.1)]
+    #[arg(long, default_value_t = 0.1, value_parser = share)]
     loss: f64,
     /// Patterns of loss, and orders of switches.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     seeds: u64,
     /// Write the figures here as JSON.
     #[arg(long, value_name = "FILE")]
@@ -52,6 +51,11 @@ pub(crate) fn run(args: Args) -> Result<Report, Failure> {
     say("switches of speech");
     switches::run(&mut report, &switches::VOICE, &speech, args.seeds)?;
     Ok(report)
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "a share is a number from 0 to 1".to_owned())?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("a share is from 0 to 1".to_owned()) }
 }
 
 /// All speech of a folder one after the other, and how many times it was repeated.
@@ -94,6 +98,12 @@ fn opus(why: OpusError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_at_its_bounds_and_past_them() {
+        assert_eq!((share("0"), share("1")), (Ok(0.0), Ok(1.0)));
+        assert!(["1.001", "-0.001", "NaN", "much"].iter().all(|text| share(text).is_err()));
+    }
 
     #[test]
     fn a_folder_without_speech_is_named() {

@@ -67,10 +67,10 @@ impl Audio {
                 Ok(reply::Result::Unlistened(Unlistened {}))
             }
             AudioAsk::SetQuality { stream, pin } => {
-                let handle = seat.handle(&stream).ok_or_else(not_listening)?;
-                let (reply, quality) = oneshot::channel();
-                self.send(handle, Command::Pin { handle, session: caller.session, pin, reply }).await?;
-                let quality = quality.await.ok().flatten().ok_or_else(not_listening)?;
+                seat.handle(&stream).ok_or_else(not_listening)?;
+                let session = caller.session;
+                let pinned = self.visit(&stream, move |channel, now| channel.pin(session, pin, now)).await?;
+                let quality = pinned.flatten().ok_or_else(not_listening)?;
                 Ok(reply::Result::QualitySet(QualitySet { quality: Some(quality) }))
             }
             AudioAsk::Report(_) => unreachable!("reports are told, not asked"),
@@ -216,7 +216,7 @@ impl Audio {
     ) -> Result<StreamRow, Error> {
         for _ in 0..ATTEMPTS_MAX {
             let row = self.seen(caller, id).await?;
-            let is_granted = right == Right::Publish && is_publisher(caller, &row.stream);
+            let is_granted = right == Right::Publish && streams::is_publisher(&row.stream, &caller.user);
             let owns = row.stream.owner == caller.user.as_str();
             if !owns && !is_granted && self.in_room(caller, &row.stream).await? != Some(true) {
                 let message =
@@ -245,7 +245,9 @@ impl Audio {
     async fn seen(&self, caller: &Caller, id: &str) -> Result<StreamRow, Error> {
         let row = self.shared.desk.stream(id).await.map_err(failed)?.ok_or_else(no_stream)?;
         let room = self.in_room(caller, &row.stream).await?;
-        let owns = row.stream.owner == caller.user.as_str() || is_publisher(caller, &row.stream) || room == Some(true);
+        let owns = row.stream.owner == caller.user.as_str()
+            || streams::is_publisher(&row.stream, &caller.user)
+            || room == Some(true);
         let is_entitled = caller.entitlements.contains(&row.stream.entitlement);
         match streams::sight(&row.stream, Viewer { owns, is_member: room.is_some(), is_entitled }) {
             Sight::Open => Ok(row),
@@ -269,10 +271,8 @@ impl Audio {
 
     /// The record with who is on air and listens here.
     async fn as_it_is(&self, stream: &Stream) -> Result<AudioStream, Error> {
-        let Some(handle) = self.handles().get(&stream.id).copied() else { return Ok(shown(stream)) };
-        let (reply, found) = oneshot::channel();
-        self.send(handle, Command::Look { handle, reply }).await?;
-        Ok(found.await.ok().flatten().unwrap_or_else(|| shown(stream)))
+        let found = self.visit(&stream.id, |channel, _| channel.shown()).await?;
+        Ok(found.unwrap_or_else(|| shown(stream)))
     }
 
     pub(super) async fn send(&self, handle: u32, command: Command) -> Result<(), Error> {
@@ -305,10 +305,6 @@ impl Audio {
             }
         });
     }
-}
-
-fn is_publisher(caller: &Caller, stream: &Stream) -> bool {
-    stream.publishers.iter().any(|publisher| publisher == caller.user.as_str())
 }
 
 fn profile_of(profile: AudioProfile) -> StreamProfile {

@@ -36,10 +36,8 @@ pub(super) enum Command {
     Publish(Box<Publish>),
     Listen(Box<Listen>),
     Unlisten { handle: u32, session: SessionKey },
-    Pin { handle: u32, session: SessionKey, pin: QualityPin, reply: oneshot::Sender<Option<AudioQuality>> },
     Leave { handle: u32, session: SessionKey },
     Changed { handle: u32, stream: Box<Stream> },
-    Look { handle: u32, reply: oneshot::Sender<Option<AudioStream>> },
     Visit { handle: u32, visit: Visit },
 }
 
@@ -166,10 +164,6 @@ impl Shard {
                     channel.unlisten(session);
                 }
             }
-            Command::Pin { handle, session, pin, reply } => {
-                let channel = self.channels.get_mut(&handle);
-                let _gone = reply.send(channel.and_then(|channel| channel.pin(session, pin, now)));
-            }
             Command::Leave { handle, session } => {
                 if let Some(channel) = self.channels.get_mut(&handle) {
                     channel.leave(session, now);
@@ -180,9 +174,6 @@ impl Shard {
                     channel.changed(shown(&stream));
                     channel.announce();
                 }
-            }
-            Command::Look { handle, reply } => {
-                let _gone = reply.send(self.channels.get(&handle).map(Channel::shown));
             }
             Command::Visit { handle, visit } => {
                 if let Some(channel) = self.channels.get_mut(&handle) {

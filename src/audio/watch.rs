@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 use veza_engine::Timestamp;
-use veza_engine::audio::{Ladder, RUNG_BITS_MAX, RUNG_BITS_MIN, Shape, number};
+use veza_engine::audio::{Ladder, REDUNDANCY_MAX, RUNG_BITS_MAX, RUNG_BITS_MIN, Shape, number};
 use veza_proto::UserId;
 use veza_proto::gateway::v1::Quality;
 use veza_proto::media::FRAME_MS;
@@ -13,8 +13,7 @@ use super::channel::Channel;
 use super::shard::Command;
 use super::window::Seconds;
 
-/// Copies of a frame, and frames of a packet, at most.
-const REDUNDANCY_MAX: u32 = 2;
+/// Frames of a packet at most.
 const PACKET_FRAMES_MAX: u32 = 3;
 
 /// Somebody who listens, on one session.
@@ -57,7 +56,7 @@ impl Fixed {
         if !quality.packet_ms.is_multiple_of(FRAME_MS) || !(1..=PACKET_FRAMES_MAX).contains(&frames) {
             return Err(("packet_ms", "packets are of 20, 40 or 60 ms".to_owned()));
         }
-        if quality.redundancy > REDUNDANCY_MAX {
+        if quality.redundancy > u32::from(REDUNDANCY_MAX) {
             return Err(("redundancy", format!("there are 0 to {REDUNDANCY_MAX} copies of a frame")));
         }
         let (packet_frames, redundancy) = (frames as u8, quality.redundancy as u8);
@@ -109,7 +108,7 @@ impl Audio {
     }
 
     /// Asks the task that owns the stream; `None` where nobody is at it here.
-    async fn visit<T: Send + 'static>(
+    pub(super) async fn visit<T: Send + 'static>(
         &self,
         stream: &str,
         visit: impl FnOnce(&mut Channel, Timestamp) -> T + Send + 'static,

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use veza_engine::Timestamp;
+use veza_proto::media::SILENCE;
 
 const SLOTS: usize = 10;
 const SLOT: Duration = Duration::from_secs(1);
 /// Delays are counted by classes of a quarter of an octave, from 1 µs to 65 ms and above.
 const CLASSES: usize = 64;
 const CLASSES_PER_OCTAVE: f64 = 4.0;
-/// Nothing is quieter: what a packet says of silence, dB full scale.
-const SILENCE_DB: f64 = -127.0;
+/// Nothing is quieter, dB full scale.
+const SILENCE_DB: f64 = -(SILENCE as f64);
 
 /// Counts of the second at hand and the nine before.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use crate::server::Start;
 
 mod changes;
 mod limits;
-mod live;
+pub mod live;
 mod members;
 mod presence;
 mod resume;

@@ -1,9 +1,8 @@
 // One page publishes its microphone, another one hears it: once over WebTransport, once with UDP dead.
 // VEZA_URL=http://127.0.0.1:8080 SECONDS=20 node e2e/audio.mjs; with TRANSPORT=webtransport or websocket only that one.
-import { createSocket } from "node:dgram";
-import { assert, hears, roomIsLive, run, say, transportIs, url } from "./browser.mjs";
+import { assert, hears, roomIsLive, run, say, url } from "./browser.mjs";
 import { wav } from "./signal.mjs";
-import { compare, goLive, isHeard, joined, microphone, moveWebTransport, openShow, record, recorded } from "./sound.mjs";
+import { compare, goLive, isHeard, joined, microphone, onEachTransport, openShow, record, recorded } from "./sound.mjs";
 
 const SECONDS = Number(process.env.SECONDS ?? 20);
 /** What comes before is the beginning: the target is found, the machine warms up. */
@@ -15,19 +14,8 @@ const UNDERRUNS_PER_MINUTE_MAX = 12;
 const ALIKE_MIN = 0.9;
 
 await run("audio", 120_000 + 2 * SECONDS * 1_500, async ({ browser, check, shot, open, figure }) => {
-  // Bound and silent, like a network that drops UDP.
-  const silent = createSocket("udp4");
-  await new Promise((resolve) => silent.bind(0, "127.0.0.1", resolve));
-
   const only = process.env.TRANSPORT;
-  for (const [transport, label] of [["webtransport", "WebTransport"], ["websocket", "WebSocket"]]) {
-    if (only && only !== transport) continue;
-    const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
-    if (transport === "websocket") await moveWebTransport(context, silent.address().port);
-    const title = `Evening by ${label} ${Date.now().toString(36)}`;
-    const alice = await open(context, "alice", { room: "lobby" });
-    const bob = await open(context, "bob", { room: "lobby" });
-    await check(`both are on ${label}`, () => Promise.all([alice, bob].map((page) => transportIs(page, label, 15_000))));
+  await onEachTransport({ browser, check, open }, only, async ({ transport, label, title, alice, bob }) => {
     await check(`alice goes live over ${label}`, () => goLive(alice, title, () => shot(alice, `golive-${transport}`)));
     await check(`bob finds the show and hears it over ${label}`, async () => {
       await openShow(bob, title);
@@ -99,9 +87,7 @@ await run("audio", 120_000 + 2 * SECONDS * 1_500, async ({ browser, check, shot,
       await bob.waitForFunction(() => window.veza.live.player === undefined, undefined, { timeout: 10_000 });
       await alice.waitForFunction(() => window.veza.live.publisher === undefined, undefined, { timeout: 10_000 });
     });
-    await context.close();
-  }
-  silent.close();
+  });
   if (only) return;
 
   // A voice from a file, to a browser that shares no memory between its threads.

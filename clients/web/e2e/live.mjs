@@ -1,8 +1,7 @@
 // One page publishes its microphone, another one hears it, over WebTransport and by WebSocket: whether it is the same sound,
 // however long the machine takes. How fast and how well is what audio.mjs measures.
-import { createSocket } from "node:dgram";
-import { assert, run, transportIs } from "./browser.mjs";
-import { compare, goLive, isHeard, joined, microphone, moveWebTransport, openShow, record, recorded } from "./sound.mjs";
+import { assert, run } from "./browser.mjs";
+import { compare, goLive, isHeard, joined, microphone, onEachTransport, openShow, record, recorded } from "./sound.mjs";
 
 /** Sound that is compared at once, and how often that is tried: a busy machine plays late, and in pieces. */
 const PIECE_MS = 4_000;
@@ -11,16 +10,7 @@ const MARKS_MIN = 3;
 const ALIKE_MIN = 0.9;
 
 await run("live", 120_000, async ({ browser, check, open, figure }) => {
-  // Bound and silent, like a network that drops UDP.
-  const silent = createSocket("udp4");
-  await new Promise((resolve) => silent.bind(0, "127.0.0.1", resolve));
-  for (const [transport, label] of [["webtransport", "WebTransport"], ["websocket", "WebSocket"]]) {
-    const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
-    if (transport === "websocket") await moveWebTransport(context, silent.address().port);
-    const title = `Evening by ${label} ${Date.now().toString(36)}`;
-    const alice = await open(context, "alice", { room: "lobby" });
-    const bob = await open(context, "bob", { room: "lobby" });
-    await check(`both are on ${label}`, () => Promise.all([alice, bob].map((page) => transportIs(page, label, 15_000))));
+  await onEachTransport({ browser, check, open }, undefined, async ({ transport, label, title, alice, bob }) => {
     await check(`alice goes live over ${label}`, () => goLive(alice, title));
     await check(`bob finds the show and hears it over ${label}`, async () => {
       await openShow(bob, title);
@@ -47,7 +37,5 @@ await run("live", 120_000, async ({ browser, check, open, figure }) => {
       await alice.click("[data-testid=end-dialog] [data-testid=dialog-submit]");
       await bob.waitForFunction(() => window.veza.live.player === undefined, undefined, { timeout: 20_000 });
     });
-    await context.close();
-  }
-  silent.close();
+  });
 }, microphone());

@@ -1,7 +1,9 @@
 // Shows that are heard, for the stories about live audio: a microphone that plays a known sound, and ears that know it.
+import { createSocket } from "node:dgram";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { transportIs } from "./browser.mjs";
 import { findMarks, likenessFrom, MARK_EVERY_S, quantile, RATE, wav } from "./signal.mjs";
 
 /** The flags of a browser whose microphone plays the sound over and over, and whose pages may be loud at once. */
@@ -31,6 +33,25 @@ export async function goLive(page, title, shot = async () => {}) {
   await page.press("[data-testid=golive-dialog] input[name=title]", "Enter");
   await page.waitForSelector("[data-testid=live-air]", { timeout: 15_000 });
   await page.waitForFunction(() => /sent/.test(document.querySelector("[data-testid=live-ingest]").textContent), undefined, { timeout: 15_000 });
+}
+
+/** Alice and bob in the lobby, on WebTransport and then, with UDP dead, on WebSocket: `scene` plays each. */
+export async function onEachTransport({ browser, check, open }, only, scene) {
+  // Bound and silent, like a network that drops UDP.
+  const silent = createSocket("udp4");
+  await new Promise((resolve) => silent.bind(0, "127.0.0.1", resolve));
+  for (const [transport, label] of [["webtransport", "WebTransport"], ["websocket", "WebSocket"]]) {
+    if (only && only !== transport) continue;
+    const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
+    if (transport === "websocket") await moveWebTransport(context, silent.address().port);
+    const title = `Evening by ${label} ${Date.now().toString(36)}`;
+    const alice = await open(context, "alice", { room: "lobby" });
+    const bob = await open(context, "bob", { room: "lobby" });
+    await check(`both are on ${label}`, () => Promise.all([alice, bob].map((page) => transportIs(page, label, 15_000))));
+    await scene({ transport, label, title, alice, bob });
+    await context.close();
+  }
+  silent.close();
 }
 
 /** Opens the show of this title. */

@@ -25,7 +25,7 @@ use crate::Timestamp;
 /// How often [`Controller::tick`] is called.
 pub const TICK: Duration = Duration::from_millis(100);
 /// Copies of every frame at most.
-const REDUNDANCY_MAX: u8 = 2;
+pub const REDUNDANCY_MAX: u8 = 2;
 
 /// Our own queue that means congestion: by datagram, and by stream, where a lost segment alone makes one.
 const QUEUE_AGE_DATAGRAMS: Duration = Duration::from_millis(40);

@@ -2,10 +2,10 @@ use crate::PerMillion;
 
 /// Splitmix64: the same sequence for a seed on every machine and in every version, which no library promises.
 #[derive(Debug, Clone)]
-pub(crate) struct Chance(u64);
+pub struct Chance(u64);
 
 impl Chance {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -22,8 +22,13 @@ impl Chance {
         u64::try_from(wide >> 64).unwrap_or(end)
     }
 
+    /// 0 to below `end`; 0 of nothing.
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.part() * end as f64) as usize
+    }
+
     /// Evenly between 0 and 1, neither of them.
-    pub(crate) fn part(&mut self) -> f64 {
+    pub fn part(&mut self) -> f64 {
         ((self.next() >> 12) as f64 + 0.5) / (1_u64 << 52) as f64
     }
 

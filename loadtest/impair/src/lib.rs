@@ -29,6 +29,7 @@ mod trace;
 mod units;
 mod wire;
 
+pub use chance::Chance;
 pub use counts::{Counts, Drop};
 pub use profile::{Bursts, Profile, Queue, Reorder, Spread};
 pub use proxy::{Both, Options, Proxy, Stats};

@@ -1,35 +1,13 @@
 //! Who listens to a stream, what the platform chooses for them, and who publishes.
 
 use veza_client::proto::gateway::v1::*;
-use veza_client::proto::media::{MediaFrame, MediaPacket};
-use veza_client::proto::v1::{ErrorCode, PublishedRung, QualityPin, QualityReason, StreamPublished, push};
+use veza_client::proto::media::MediaPacket;
+use veza_client::proto::v1::{ErrorCode, PublishedRung, QualityPin, QualityReason, push};
 
 use super::streams::{create, forbidden, get, mask, start, stop, wrong_state};
 use super::{bad_field, not_found, refusal, stage};
-use crate::carrier::{Player, SOON, ask};
-
-/// Frames on two rungs, as from a microphone.
-async fn talk(player: &Player, published: &StreamPublished, frames: std::ops::Range<u32>) {
-    let mut clock = tokio::time::interval(std::time::Duration::from_millis(20));
-    for index in frames {
-        clock.tick().await;
-        let frame = |rung, bytes| {
-            let mut payload = vec![rung; bytes];
-            payload[0] = 0xfc;
-            MediaFrame { age: 0, rung, switch_point: index.is_multiple_of(10), payload: payload.into() }
-        };
-        let (handle, newest) = (published.handle, published.first_index + index);
-        let frames = vec![frame(0, 240), frame(1, 80)];
-        let packet = MediaPacket { handle, newest, level: 30, fresh: 1, frames };
-        player.connection.send_media(packet.write().unwrap().slice(1..)).await.unwrap();
-    }
-}
-
-async fn publish(player: &Player, stream: &str) -> StreamPublished {
-    let rung = |rung, bits_per_second, channels| PublishedRung { rung, bits_per_second, channels };
-    let rungs = vec![rung(0, 96_000, 2), rung(1, 32_000, 1)];
-    ask!(player, PublishStream { stream: stream, rungs: rungs } => StreamPublished).unwrap()
-}
+use crate::carrier::{SOON, ask};
+use crate::scenarios::live::{publish, talk};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_listens_is_listed_and_what_they_are_sent_is_chosen() {

@@ -25,7 +25,7 @@ async fn create(player: &Player, stream: &str) -> AudioStream {
     ask!(player, CreateStream { stream: stream, title: "A show" } => StreamCreated).unwrap().stream.unwrap()
 }
 
-async fn publish(player: &Player, stream: &str) -> StreamPublished {
+pub async fn publish(player: &Player, stream: &str) -> StreamPublished {
     ask!(player, PublishStream { stream: stream, rungs: rungs() } => StreamPublished).unwrap()
 }
 
@@ -49,7 +49,7 @@ async fn send(player: &Player, packet: &MediaPacket) {
 }
 
 /// Sends frames as a microphone makes them.
-async fn talk(player: &Player, published: &StreamPublished, frames: std::ops::Range<u32>) {
+pub async fn talk(player: &Player, published: &StreamPublished, frames: std::ops::Range<u32>) {
     let mut clock = tokio::time::interval(Duration::from_millis(20));
     for index in frames {
         clock.tick().await;
