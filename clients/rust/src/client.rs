@@ -96,7 +96,11 @@ impl TokenSource {
         Self::new(move || std::future::ready(Ok(token.clone())))
     }
 
-    async fn get(&self) -> Result<String, Error> {
+    /// A token.
+    ///
+    /// # Errors
+    /// [`Error::Token`] with the source's sentence.
+    pub async fn get(&self) -> Result<String, Error> {
         (self.0)().await.map_err(Error::Token)
     }
 }
