@@ -2,18 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::PathBuf;
 use std::pin::Pin;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use veza_client::proto::v1::{JoinRoom, Message};
-use veza_client::{
-    Client, Config, EndpointOptions, Endpoints, Error, Event, Events, Preference, Server, ServerError, State,
-    TokenSource, Transport, Trust,
-};
+use veza_client::{Client, Config, Error, Event, Events, State};
 
 mod line;
 mod member;
@@ -21,55 +17,27 @@ mod message;
 mod room;
 mod screen;
 
+use crate::reach::{Reach, ReachError, Reached};
 use line::{HELP, Line};
 use screen::Screen;
 
 /// Lines that are read before earlier ones are answered.
 const LINES_MAX: usize = 256;
-/// The variable that holds a token; an argument would show it to every process of the machine.
-const TOKEN_VARIABLE: &str = "VEZA_TOKEN";
-
 /// Chat in the terminal. The token comes from VEZA_TOKEN or a file; without one the development login gives it.
 #[derive(Debug, Clone, Args)]
 pub struct ChatArgs {
     /// The room to enter; it is created if there is none.
     #[arg(long, default_value = "lobby")]
     pub room: String,
-    /// The name to log in with at a development server; the name of this account when left out.
-    #[arg(long)]
-    pub user: Option<String>,
-    /// The server's HTTP address.
-    #[arg(long, default_value = "http://127.0.0.1:8080")]
-    pub url: String,
-    /// What carries the session; `auto` races WebTransport against WebSocket.
-    #[arg(long, value_enum, default_value_t = Carrier::Auto)]
-    pub transport: Carrier,
-    /// A file that holds the token.
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// PEM of the authority that signed the server's certificate; a development server needs none.
-    #[arg(long, value_name = "FILE")]
-    pub ca: Option<PathBuf>,
-}
-
-/// The transports by their names on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Carrier {
-    Auto,
-    Wt,
-    Quic,
-    Ws,
+    #[command(flatten)]
+    pub reach: Reach,
 }
 
 /// Why the chat ended badly.
 #[derive(Debug, thiserror::Error)]
 pub enum ChatError {
     #[error(transparent)]
-    Server(#[from] ServerError),
-    #[error("{path} cannot be read: {why}")]
-    File { path: PathBuf, why: std::io::Error },
-    #[error("no token in {TOKEN_VARIABLE} or --token-file, and the server has no development login")]
-    NoToken,
+    Reach(#[from] ReachError),
     #[error("the server ended the session: {0}")]
     Closed(String),
     #[error("the terminal is gone: {0}")]
@@ -81,15 +49,10 @@ pub enum ChatError {
 /// # Errors
 /// See [`ChatError`].
 pub async fn run(args: ChatArgs) -> Result<(), ChatError> {
-    let server = Server::discover(&args.url).await?;
-    let trust = match &args.ca {
-        Some(path) => Trust::Authorities(read(path)?),
-        None => server.trust()?,
-    };
-    let endpoints = Endpoints::new(&EndpointOptions::new(trust)).map_err(ServerError::from)?;
-    let mut config = Config::new(endpoints, server.target(), token(&args, &server)?);
+    let Reached { endpoints, target, token, preference } = args.reach.open().await?;
+    let mut config = Config::new(endpoints, target, token);
     config.client = concat!("veza-chat/", env!("CARGO_PKG_VERSION")).into();
-    config.options.preference = args.transport.preference();
+    config.options.preference = preference;
 
     let (client, events) = Client::start(config);
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -106,30 +69,6 @@ pub async fn run(args: ChatArgs) -> Result<(), ChatError> {
     chat.run(events, lines()).await
 }
 
-fn token(args: &ChatArgs, server: &Server) -> Result<TokenSource, ChatError> {
-    if let Some(path) = &args.token_file {
-        let token = String::from_utf8_lossy(&read(path)?).trim().to_owned();
-        return Ok(TokenSource::fixed(token));
-    }
-    match std::env::var(TOKEN_VARIABLE) {
-        Ok(token) if !token.is_empty() => Ok(TokenSource::fixed(token)),
-        Ok(_) | Err(_) if server.is_development() => {
-            let account = || std::env::var("USER").ok().filter(|name| !name.is_empty());
-            let user = args.user.clone().or_else(account).unwrap_or_else(|| "guest".into());
-            let server = server.clone();
-            Ok(TokenSource::new(move || {
-                let (server, user) = (server.clone(), user.clone());
-                async move { server.dev_login(&user).await.map_err(|error| error.to_string()) }
-            }))
-        }
-        Ok(_) | Err(_) => Err(ChatError::NoToken),
-    }
-}
-
-fn read(path: &PathBuf) -> Result<Vec<u8>, ChatError> {
-    std::fs::read(path).map_err(|why| ChatError::File { path: path.clone(), why })
-}
-
 /// Lines of the standard input, on a thread of their own: a read that waits for Enter must not hold up the end.
 fn lines() -> mpsc::Receiver<String> {
     let (sender, lines) = mpsc::channel(16);
@@ -141,17 +80,6 @@ fn lines() -> mpsc::Receiver<String> {
         }
     });
     lines
-}
-
-impl Carrier {
-    fn preference(self) -> Preference {
-        match self {
-            Carrier::Auto => Preference::Auto,
-            Carrier::Wt => Preference::Only(Transport::WebTransport),
-            Carrier::Quic => Preference::Only(Transport::Quic),
-            Carrier::Ws => Preference::Only(Transport::WebSocket),
-        }
-    }
 }
 
 /// What a question to the server came to.
@@ -349,6 +277,7 @@ impl Chat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reach::Carrier;
 
     #[test]
     fn arguments_are_well_formed() {
@@ -359,6 +288,6 @@ mod tests {
         }
         <Cli as clap::CommandFactory>::command().debug_assert();
         let cli = <Cli as clap::Parser>::try_parse_from(["chat", "--room", "two", "--transport", "wt"]).unwrap();
-        assert_eq!((cli.chat.room.as_str(), cli.chat.transport), ("two", Carrier::Wt));
+        assert_eq!((cli.chat.room.as_str(), cli.chat.reach.transport), ("two", Carrier::Wt));
     }
 }
