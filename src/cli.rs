@@ -13,6 +13,7 @@ use veza_proto::{DeviceId, UserId};
 use crate::auth::{Auth, Grant};
 use crate::chat::{self, ChatArgs};
 use crate::config::{self, Config, Loaded, Source};
+use crate::publish::{self, PublishArgs};
 use crate::store::{self, Versions};
 use crate::telemetry::Telemetry;
 
@@ -56,6 +57,8 @@ enum Command {
     Restore(RestoreArguments),
     /// Chat in the terminal
     Chat(ChatArgs),
+    /// Publish a file as a live stream
+    Publish(PublishArgs),
 }
 
 #[derive(Debug, Args)]
@@ -128,7 +131,8 @@ pub fn run(
         Command::Migrate(arguments) => migrate(&arguments, source, terminal),
         Command::Backup(arguments) => backup(&arguments, source, terminal),
         Command::Restore(arguments) => restore(&arguments, source, terminal),
-        Command::Chat(arguments) => chat(arguments),
+        Command::Chat(arguments) => apart(chat::run(arguments)),
+        Command::Publish(arguments) => apart(publish::run(arguments)),
         Command::Serve => load(source).and_then(|loaded| run_server(loaded, serve)),
     };
     match done {
@@ -222,12 +226,13 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-fn chat(arguments: ChatArgs) -> Result<(), Ended> {
+/// Runs a client in the terminal.
+fn apart<E: Error + Send + Sync + 'static>(client: impl Future<Output = Result<(), E>>) -> Result<(), Ended> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let chatted = runtime.block_on(chat::run(arguments));
+    let done = runtime.block_on(client);
     // Reading the terminal cannot be cancelled, so the runtime does not wait for it.
     runtime.shutdown_background();
-    Ok(chatted?)
+    done.map_err(|error| Ended::Failed(Box::new(error)))
 }
 
 fn run_server(loaded: Loaded, serve: impl FnOnce(Config) -> Serving) -> Result<(), Ended> {

@@ -16,6 +16,7 @@ pub mod gateway;
 pub mod hub;
 pub mod ops;
 mod page;
+pub mod publish;
 pub mod reach;
 pub mod rpc;
 pub mod session;
