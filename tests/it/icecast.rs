@@ -191,7 +191,9 @@ async fn what_is_wrong_is_said() {
     let whole = ogg_opus(7, 1, &[], &sound, 5);
     let wide = wav(&tone(440.0, 48_000, 6, 0.2), 6, 48_000);
     let of = |length: usize| format!("{ogg}Content-Length: {length}\r\n");
-    let cases: [(&str, &str, &str, &[u8], u16, &str); 9] = [
+    /// What it is, the password, more headers, the body; the status and part of the sentence that answer it.
+    type Case<'a> = (&'a str, &'a str, &'a str, &'a [u8], u16, &'a str);
+    let cases: [Case<'_>; 9] = [
         ("a wrong password", "no-token", ogg, &[], 401, "the token is not valid"),
         ("a page", &token, "Content-Type: text/html\r\n", &[], 415, "taken are Ogg"),
         ("no kind at all", &token, "", &[], 415, "taken are Ogg"),
