@@ -270,3 +270,23 @@ fn end_of_head(bytes: &[u8]) -> Option<(usize, usize)> {
     let ends = [(end(b"\r\n\r\n"), 4), (end(b"\n\n"), 2)];
     ends.into_iter().filter_map(|(at, behind)| Some((at?, behind))).min()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_end_with_an_empty_line_of_either_kind() {
+        assert_eq!(end_of_head(b"a\r\nb: c\r\n\r\nbody\n\n"), Some((7, 4)));
+        assert_eq!(end_of_head(b"a\nb: c\n\nbody\r\n\r\n"), Some((6, 2)));
+        assert_eq!(end_of_head(b"a\r\nb: c\r\n"), None);
+    }
+
+    #[test]
+    fn names_at_their_bound_and_one_past() {
+        assert_eq!(shortened(Some(&"x".repeat(128)), 128).len(), 128);
+        assert_eq!(shortened(Some(&"x".repeat(129)), 128).len(), 128);
+        assert_eq!(shortened(Some("h\u{e9}\u{7}llo"), 2), "h", "no half of a letter");
+        assert_eq!(shortened(None, 128), "");
+    }
+}

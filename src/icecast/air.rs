@@ -1,8 +1,10 @@
 //! A source on air: its bytes go to the decoder as fast as frames are due, its frames to the shard.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::Either;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 use veza_engine::audio::Ladder;
@@ -123,12 +125,13 @@ impl Air<'_> {
         let ends_anywhere = body.ends_anywhere();
         let pump = pump(reader, early, body, bytes);
         let sound = self.sound(opened, &mut fed);
-        let (mut pump, mut sound) = (std::pin::pin!(pump), std::pin::pin!(sound));
+        let (mut pump, mut sound) = (pin!(pump), pin!(sound));
+        let mut stopped = pin!(self.stopped());
         let mut pumped = None;
         let ended = loop {
             tokio::select! {
                 biased;
-                stopped = self.stopped() => return stopped,
+                stopped = stopped.as_mut() => return stopped,
                 ended = sound.as_mut() => break ended,
                 end = pump.as_mut(), if pumped.is_none() => {
                     if matches!(end, End::Slow) {
@@ -213,8 +216,8 @@ impl Air<'_> {
     /// Until it may not go on.
     async fn stopped(&self) -> End {
         let expired = tokio::time::sleep(self.left);
-        let leave = futures_util::future::Either::Left(std::future::pending::<()>());
-        let (mut expired, mut leave) = (std::pin::pin!(expired), std::pin::pin!(leave));
+        let leave = Either::Left(std::future::pending::<()>());
+        let (mut expired, mut leave) = (pin!(expired), pin!(leave));
         let stop = loop {
             let letter = tokio::select! {
                 letter = self.guest.letter() => letter,
@@ -230,7 +233,7 @@ impl Air<'_> {
             match *order {
                 Order::Close { code, .. } => break Stop::Closed(code),
                 Order::Drain { after } => {
-                    leave.set(futures_util::future::Either::Right(tokio::time::sleep(after)));
+                    leave.set(Either::Right(tokio::time::sleep(after)));
                 }
             }
         };

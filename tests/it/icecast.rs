@@ -16,7 +16,7 @@ use veza_sound::testing::{frequency, ogg_opus, opus, tone, wav};
 
 use crate::carrier::{Carrier, Player, SOON, Stage, ask};
 use crate::scenarios::live::{create, listen, next, told};
-use crate::server::{Start, get};
+use crate::server::{Start, get, token_for};
 
 /// A source client's connection.
 struct Source(TcpStream);
@@ -327,4 +327,19 @@ async fn a_source_ends_with_its_stream() {
     let (status, _) = Source::put(&stage, "show", &token, more).await.answer().await;
     assert_eq!(status, 410, "another show is another stream");
     told(&mut bob, |stream| stream.state() == AudioState::Ended).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_ends_with_its_token_and_with_the_server() {
+    let start = Start::new().variable("ICECAST_PORT", 0).roomy();
+    let stage = Stage::new(start.run(), Carrier::Quic).await;
+    let token = |seconds| token_for("dj", &[], Duration::from_secs(seconds));
+    let more = "Content-Type: audio/ogg\r\nExpect: 100-continue\r\n";
+    let mut short = Source::put(&stage, "short", &token(3), more).await;
+    short.head().await;
+    assert_eq!(short.answer().await, (401, "what the source showed has expired".into()));
+    let mut long = Source::put(&stage, "long", &token(3_600), more).await;
+    long.head().await;
+    stage.process.terminate();
+    assert_eq!(long.answer().await, (503, "the server goes away: come back".into()));
 }

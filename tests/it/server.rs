@@ -233,9 +233,14 @@ impl Process {
 
 /// A token for a server that was started [`Start::roomy`].
 pub fn token_with(user: &str, entitlements: &[&str]) -> String {
+    token_for(user, entitlements, Duration::from_secs(3_600))
+}
+
+/// As [`token_with`], good for so long.
+pub fn token_for(user: &str, entitlements: &[&str], good_for: Duration) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let claims = serde_json::json!({
-        "iss": "veza", "aud": "veza", "sub": user, "iat": now, "nbf": now, "exp": now + 3_600,
+        "iss": "veza", "aud": "veza", "sub": user, "iat": now, "nbf": now, "exp": now + good_for.as_secs(),
         "entitlements": entitlements,
     });
     let encode = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
