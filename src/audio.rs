@@ -11,6 +11,7 @@ mod meters;
 mod seat;
 mod shard;
 mod show;
+mod source;
 mod watch;
 mod window;
 
@@ -34,6 +35,7 @@ use crate::telemetry::metrics as declared;
 use crate::transport::MediaSender;
 pub use seat::Seat;
 use shard::{Command, Shard};
+pub use source::Lost;
 pub use watch::{Fixed, Going, Hearer};
 pub use window::Seconds;
 
