@@ -180,7 +180,18 @@ impl Publishing {
                     connection.command(Command::RefreshToken(RefreshToken { token })).await.map(drop)
                 }));
             }
-            _ => {}
+            push::Event::Closing(_)
+            | push::Event::Reconnect(_)
+            | push::Event::QualityChanged(_)
+            | push::Event::Message(_)
+            | push::Event::RoomResumed(_)
+            | push::Event::RoomHead(_)
+            | push::Event::RoomLagging(_)
+            | push::Event::RoomEvicted(_)
+            | push::Event::RoomChanged(_)
+            | push::Event::ReceiptsChanged(_)
+            | push::Event::PresenceChanged(_)
+            | push::Event::TypingChanged(_) => {}
         }
         Ok(())
     }

@@ -65,7 +65,7 @@ impl Reach {
         let server = Server::discover(&self.url).await?;
         let trust = match &self.ca {
             Some(path) => Trust::Authorities(read(path)?),
-            None => server.trust().map_err(ServerError::from)?,
+            None => server.trust()?,
         };
         let endpoints = Endpoints::new(&EndpointOptions::new(trust)).map_err(ServerError::from)?;
         let (target, token, preference) = (server.target(), self.token(&server)?, self.transport.preference());
