@@ -21,6 +21,9 @@ want curl curl
 want node nodejs
 want npm npm
 want go golang-go
+want oggenc vorbis-tools
+want lame lame
+want flac flac
 # Debian keeps the server's programs out of the path.
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)
 

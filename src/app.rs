@@ -21,6 +21,7 @@ use crate::dial::DialError;
 use crate::events::{Events, Retention};
 use crate::gateway::{Gateway, GatewayError, Parts, Trust};
 use crate::hub::{Guards, Hub, UserRate};
+use crate::icecast;
 use crate::ops::{self, Ops};
 use crate::session::attendance::Attendance;
 use crate::session::devices::Devices;
@@ -51,6 +52,7 @@ pub struct App {
     store: Arc<dyn Store>,
     transports: Transports,
     gateway: Option<Gateway>,
+    icecast: Option<(icecast::Door, SocketAddr)>,
     admissions: Admissions,
     registry: Arc<Registry>,
     metrics: Option<SocketAddr>,
@@ -81,6 +83,8 @@ pub enum StartError {
     Thread(std::io::Error),
     #[error("a port cannot be bound: {0}")]
     Bind(std::io::Error),
+    #[error(transparent)]
+    Icecast(#[from] icecast::OpenError),
     #[error("PROMETHEUS_PORT {address} cannot be bound: {source}")]
     Metrics { address: SocketAddr, source: std::io::Error },
 }
@@ -187,11 +191,12 @@ impl App {
             registry: Arc::clone(&registry),
             clock,
         });
+        let icecast = open_icecast(&config, &node, &tasks)?;
         let door = door(node, tasks.clone());
         let transports =
             Transports::bind(&config, &certificates, admissions.clone(), site, page::FILES, door, tasks.clone())
                 .map_err(StartError::Bind)?;
-        Ok(Self { config, tasks, store, transports, gateway, admissions, registry, metrics, writing })
+        Ok(Self { config, tasks, store, transports, gateway, icecast, admissions, registry, metrics, writing })
     }
 
     /// Where the listeners are.
@@ -202,12 +207,16 @@ impl App {
     /// Serves until SIGTERM or SIGINT, then drains.
     pub async fn run(self) {
         self.announce();
-        let Self { config, tasks, store, transports, gateway, admissions, registry, writing, metrics: _ } = self;
+        let Self { config, tasks, store, transports, gateway, icecast, admissions, registry, writing, metrics: _ } =
+            self;
         let (mut stop, accepting) = (Stop::new(), CancellationToken::new());
         tasks.spawn("transports", transports.run(accepting.clone()));
         let draining = gateway.as_ref().map(Gateway::draining);
         if let Some(gateway) = gateway {
             tasks.spawn("gateway", gateway.run(accepting.clone()));
+        }
+        if let Some((door, _)) = icecast {
+            tasks.spawn("icecast", door.run(accepting.clone()));
         }
         stop.asked().await;
         // Whoever balances calls between nodes learns it first.
@@ -232,16 +241,24 @@ impl App {
             websocket_tls = addresses.websocket_tls,
             gateway = self.gateway.as_ref().map(|gateway| tracing::field::display(gateway.address())),
             metrics = self.metrics.map(tracing::field::display),
+            icecast = self.icecast.as_ref().map(|(_, address)| tracing::field::display(*address)),
             "listening"
         );
         if self.config.environment == Environment::Development {
-            greet(&self.config, addresses, self.gateway.as_ref(), self.metrics);
+            let icecast = self.icecast.as_ref().map(|(_, address)| *address);
+            greet(&self.config, addresses, self.gateway.as_ref(), self.metrics, icecast);
         }
     }
 }
 
 #[expect(clippy::print_stdout, reason = "the greeting is for the person who started the server")]
-fn greet(config: &Config, addresses: Addresses, gateway: Option<&Gateway>, metrics: Option<SocketAddr>) {
+fn greet(
+    config: &Config,
+    addresses: Addresses,
+    gateway: Option<&Gateway>,
+    metrics: Option<SocketAddr>,
+    icecast: Option<SocketAddr>,
+) {
     let scheme = if addresses.websocket_tls { "wss" } else { "ws" };
     let data = config.data_dir.display();
     println!();
@@ -255,6 +272,12 @@ fn greet(config: &Config, addresses: Addresses, gateway: Option<&Gateway>, metri
     }
     if let Some(metrics) = metrics {
         println!("  Metrics       http://127.0.0.1:{}/metrics", metrics.port());
+    }
+    if let Some(icecast) = icecast {
+        println!(
+            "  Icecast       http://127.0.0.1:{}/<stream>  (source clients; the password is a token)",
+            icecast.port()
+        );
     }
     println!("  Data          {data}");
     println!();
@@ -325,6 +348,17 @@ async fn heard(signal: Option<&mut Signal>) {
         }
         None => std::future::pending().await,
     }
+}
+
+fn open_icecast(
+    config: &Config,
+    node: &Arc<Node>,
+    tasks: &Tasks,
+) -> Result<Option<(icecast::Door, SocketAddr)>, icecast::OpenError> {
+    let Some(door) = &config.icecast else { return Ok(None) };
+    let door = icecast::Door::bind(door, &config.data_dir, Arc::clone(node), tasks.clone())?;
+    let address = door.address()?;
+    Ok(Some((door, address)))
 }
 
 fn door(node: Arc<Node>, tasks: Tasks) -> Door {

@@ -13,6 +13,7 @@ mod pool;
 mod seat;
 mod shard;
 mod show;
+mod source;
 mod watch;
 mod window;
 
@@ -37,6 +38,7 @@ use crate::transport::MediaSender;
 pub use pool::Pool;
 pub use seat::Seat;
 use shard::{Command, Shard};
+pub use source::Lost;
 pub use watch::{Fixed, Going, Hearer};
 pub use window::Seconds;
 

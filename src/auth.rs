@@ -8,6 +8,7 @@ mod keys;
 mod published;
 pub mod resume;
 mod revoked;
+pub mod source;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

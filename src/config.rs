@@ -2,6 +2,7 @@
 
 mod check;
 mod gateway;
+mod icecast;
 mod problem;
 mod read;
 mod reader;
@@ -75,6 +76,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub network: Network,
     pub gateway: Gateway,
+    /// The door for Icecast source clients; shut unless `ICECAST_PORT` is set.
+    pub icecast: Option<Icecast>,
     pub tls: Tls,
     pub auth: Auth,
     /// `AUTHZ_*`; nobody is asked without `AUTHZ_GRPC_URL`.
@@ -127,6 +130,17 @@ pub struct Gateway {
     pub services: Services,
     /// `GRPC_REFLECTION`
     pub reflection: bool,
+}
+
+/// The door for Icecast source clients.
+#[derive(Debug, Clone)]
+pub struct Icecast {
+    /// `ICECAST_HOST`, default 127.0.0.1
+    pub host: IpAddr,
+    /// `ICECAST_PORT`. 0 takes a free one.
+    pub port: u16,
+    /// `ICECAST_SOURCES_MAX`: each has a thread that decodes.
+    pub sources_max: usize,
 }
 
 /// Who may call the API.

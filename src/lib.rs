@@ -14,6 +14,7 @@ pub mod dial;
 pub mod events;
 pub mod gateway;
 pub mod hub;
+pub mod icecast;
 pub mod ops;
 mod page;
 pub mod rpc;

@@ -3,6 +3,7 @@
 pub mod attendance;
 pub mod devices;
 mod entry;
+pub mod guest;
 mod meters;
 pub mod registry;
 pub mod revocation;

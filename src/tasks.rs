@@ -53,6 +53,22 @@ impl Tasks {
         std::thread::Builder::new().name(name.into()).spawn(move || runtime.block_on(tracked)).map(drop)
     }
 
+    /// Runs what blocks, as long as it goes on, on a thread of its own: the pool for blocking calls is for short ones.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn spawn_thread(&self, name: &'static str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let tracked = self.tracker.token();
+        let counted = Counted::new(name, Arc::clone(&self.running));
+        let work = move || {
+            let _held = (tracked, counted);
+            if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(work)) {
+                tracing::error!(task = name, panic = panic_message(panic.as_ref()), "a thread panicked and was ended");
+            }
+        };
+        std::thread::Builder::new().name(name.into()).spawn(work).map(drop)
+    }
+
     fn watched<F>(&self, name: &'static str, future: F) -> impl Future<Output = ()> + Send + 'static
     where
         F: Future<Output = ()> + Send + 'static,

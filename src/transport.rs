@@ -15,7 +15,7 @@ mod meters;
 mod origins;
 mod quic;
 mod steering;
-mod tcp;
+pub(crate) mod tcp;
 pub mod tls;
 mod websocket;
 mod webtransport;

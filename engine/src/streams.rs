@@ -2,10 +2,10 @@
 
 mod effects;
 
-use veza_proto::UserId;
 use veza_proto::gateway::v1::{NowPlaying, Stream, StreamCategory, StreamProfile, StreamState, StreamVisibility};
 use veza_proto::limits as wire;
 use veza_proto::v1::Error;
+use veza_proto::{RoomId, UserId};
 
 pub use effects::{Effect, check_effects, merge_effects};
 
@@ -113,6 +113,19 @@ pub fn is_listed(visibility: StreamVisibility) -> bool {
         StreamVisibility::Public | StreamVisibility::Premium | StreamVisibility::Unspecified => true,
         StreamVisibility::Unlisted | StreamVisibility::Private => false,
     }
+}
+
+/// Whether a new stream may have this id: its room's is made of it.
+///
+/// # Errors
+/// What it may be.
+pub fn check_new_id(id: &str) -> Result<(), Error> {
+    RoomId::parse(id).map_err(|_| bad("a stream's id has 1 to 64 bytes of a-z 0-9 . _ -"))?;
+    let max = wire::ROOM_ID_BYTES_MAX - ROOM_PREFIX.len();
+    if id.len() > max {
+        return Err(bad(format!("a stream's id may have {max} bytes, this has {}", id.len())));
+    }
+    Ok(())
 }
 
 /// Names what was left open, and checks everything that a caller writes.

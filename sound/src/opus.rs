@@ -1,11 +1,15 @@
 //! Opus (RFC 6716) by libopus: frames of 20 ms at 48 kHz, the unit of live audio.
 
-use opusic_c::{Application, Bitrate, Channels, ErrorCode, SampleRate, Signal};
+use opusic_c::{Application, Bandwidth, Bitrate, Channels, ErrorCode, SampleRate, Signal};
 
 /// Samples of a frame, per channel: 20 ms at 48 kHz.
 pub const FRAME_SAMPLES: usize = 960;
 /// What a frame takes at most, bytes (RFC 6716, section 3.2).
 pub const FRAME_BYTES_MAX: usize = 1_275;
+
+/// Speech of no more bits has them for the band up to 8 kHz, which words need; libopus by itself spends some above
+/// (docs/audio-quality.md).
+const WIDEBAND_BITS_MAX: u32 = 20_000;
 
 /// libopus refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +46,9 @@ impl Encoder {
         inner.set_bitrate(Bitrate::Value(coding.bits_per_second)).map_err(OpusError)?;
         inner.set_complexity(coding.complexity).map_err(OpusError)?;
         inner.set_signal(if coding.voice { Signal::Voice } else { Signal::Music }).map_err(OpusError)?;
+        if coding.voice && coding.bits_per_second <= WIDEBAND_BITS_MAX {
+            inner.set_max_bandwidth(Bandwidth::Wide).map_err(OpusError)?;
+        }
         Ok(Self { inner, channels: channels as usize, predicts: true })
     }
 
@@ -153,6 +160,17 @@ mod tests {
             assert!((power(&heard) / power(&tone(1, 1)) - 1.0).abs() < 0.2, "{coding:?}: {}", power(&heard));
             decoder.conceal(&mut heard).unwrap();
             assert!(power(&heard) > 0.01, "what is missing is not silence");
+        }
+    }
+
+    #[test]
+    fn speech_at_the_bound_of_wideband_and_one_past() {
+        for (bits_per_second, is_wideband) in [(WIDEBAND_BITS_MAX, true), (WIDEBAND_BITS_MAX + 1, false)] {
+            let coding = Coding { bits_per_second, channels: 1, voice: true, complexity: 5 };
+            let (mut encoder, mut frame) = (Encoder::new(coding).unwrap(), Vec::new());
+            encoder.encode(&tone(1, 1), false, &mut frame).unwrap();
+            // SILK with wide band is 8 to 11 (RFC 6716, section 3.1).
+            assert_eq!((8..12).contains(&(frame[0] >> 3)), is_wideband, "{bits_per_second}");
         }
     }
 

@@ -36,7 +36,7 @@ type Answered = Result<reply::Result, Error>;
 
 /// What somebody needs who is not its owner, nor administers its room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Right {
+pub(super) enum Right {
     Steer,
     /// Is named as a publisher.
     Publish,
@@ -57,7 +57,9 @@ impl Audio {
                     Stream { id: stream, title, description, profile: profile_of(profile).into(), ..Stream::default() };
                 self.create(caller, stream).await
             }
-            AudioAsk::Publish { stream, ladder } => self.publish(caller, seat, &stream, ladder).await,
+            AudioAsk::Publish { stream, ladder } => {
+                self.publish(caller, seat, &stream, ladder).await.map(reply::Result::StreamPublished)
+            }
             AudioAsk::End { stream } => self.end(caller, &stream).await,
             AudioAsk::SetPlaying { stream, playing } => self.set_playing(caller, &stream, &playing).await,
             AudioAsk::Listen { stream, pin } => self.listen(caller, seat, &stream, pin, media).await,
@@ -90,7 +92,7 @@ impl Audio {
     }
 
     /// A stream of the caller's, with a room of its own.
-    async fn create(&self, caller: &Caller, stream: Stream) -> Answered {
+    pub(super) async fn create(&self, caller: &Caller, stream: Stream) -> Answered {
         let created = |stream: &Stream| Ok(reply::Result::StreamCreated(StreamCreated { stream: Some(shown(stream)) }));
         let owner = String::from(&caller.user);
         match self.shared.desk.stream(&stream.id).await.map_err(failed)? {
@@ -140,7 +142,13 @@ impl Audio {
         }
     }
 
-    async fn publish(&self, caller: &Caller, seat: &Arc<Seat>, stream: &str, ladder: Ladder) -> Answered {
+    pub(super) async fn publish(
+        &self,
+        caller: &Caller,
+        seat: &Arc<Seat>,
+        stream: &str,
+        ladder: Ladder,
+    ) -> Result<StreamPublished, Error> {
         let start = |stream: &Stream, now_ms| streams::start(stream, now_ms).map_err(over);
         let row = self.change(caller, stream, Right::Publish, start).await?;
         let handle = self.handle(stream);
@@ -152,7 +160,7 @@ impl Audio {
         let (first_index, stream) = published.await.map_err(|_| unavailable())?;
         let hold_ms = u32::try_from(HOLD.as_millis()).unwrap_or(u32::MAX);
         tracing::info!(stream = stream.id, handle, "on air");
-        Ok(reply::Result::StreamPublished(StreamPublished { stream: Some(stream), handle, first_index, hold_ms }))
+        Ok(StreamPublished { stream: Some(stream), handle, first_index, hold_ms })
     }
 
     async fn end(&self, caller: &Caller, stream: &str) -> Answered {
@@ -165,7 +173,7 @@ impl Audio {
         Ok(reply::Result::StreamEnded(StreamEnded { stream: Some(shown(&row.stream)) }))
     }
 
-    async fn set_playing(&self, caller: &Caller, stream: &str, playing: &str) -> Answered {
+    pub(super) async fn set_playing(&self, caller: &Caller, stream: &str, playing: &str) -> Answered {
         let changed = self.change(caller, stream, Right::Publish, |stream, now_ms| {
             let playing = NowPlaying { title: playing.to_owned(), since_ms: now_ms, ..NowPlaying::default() };
             let now_playing = Some(playing).filter(|playing| !playing.title.is_empty());
@@ -207,7 +215,7 @@ impl Audio {
     }
 
     /// Changes a stream that the caller steers, and tells those who hear it. `None` leaves it as it is.
-    async fn change(
+    pub(super) async fn change(
         &self,
         caller: &Caller,
         id: &str,
@@ -270,7 +278,7 @@ impl Audio {
     }
 
     /// The record with who is on air and listens here.
-    async fn as_it_is(&self, stream: &Stream) -> Result<AudioStream, Error> {
+    pub(super) async fn as_it_is(&self, stream: &Stream) -> Result<AudioStream, Error> {
         let found = self.visit(&stream.id, |channel, _| channel.shown()).await?;
         Ok(found.unwrap_or_else(|| shown(stream)))
     }
@@ -319,7 +327,7 @@ fn failed(error: StoreError) -> Error {
     unavailable()
 }
 
-fn over(streams::WrongState(sentence): streams::WrongState) -> Error {
+pub(super) fn over(streams::WrongState(sentence): streams::WrongState) -> Error {
     Error::permanent(ErrorCode::Gone, sentence)
 }
 

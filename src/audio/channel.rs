@@ -23,6 +23,9 @@ use crate::hub::mailbox::{Letter, Mailbox};
 /// How long a stream waits for a publisher who has gone.
 pub(super) const HOLD: Duration = Duration::from_secs(30);
 
+/// What a publisher is told whose place somebody else has taken.
+pub(super) const REPLACED: &str = "somebody else publishes this stream now";
+
 /// A stream, with everybody who is at it here.
 pub(super) struct Channel {
     handle: u32,
@@ -403,7 +406,7 @@ impl Publisher {
     /// Somebody else has its place.
     fn dismiss(self, handle: u32) {
         let totals = self.ingest.totals();
-        self.tell(handle, totals, "somebody else publishes this stream now".to_owned());
+        self.tell(handle, totals, REPLACED.to_owned());
     }
 
     fn tell(&self, handle: u32, totals: Totals, refusal: String) {

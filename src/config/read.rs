@@ -10,8 +10,8 @@ use super::reader::Reader;
 use super::source::{Origin, Source};
 use super::variables::{Effect, VARIABLES};
 use super::{
-    Auth, CodecBudget, Config, Database, Environment, Events, Limits, Loaded, Monitoring, Network, Performance, Redis,
-    Secret, Tls, TlsFiles, TokenAlgorithm, Webhooks,
+    Auth, CodecBudget, Config, Database, Environment, Events, Icecast, Limits, Loaded, Monitoring, Network,
+    Performance, Redis, Secret, Tls, TlsFiles, TokenAlgorithm, Webhooks,
 };
 use crate::crash::CrashAt;
 
@@ -42,6 +42,7 @@ impl Reader<'_> {
         let data_dir = self.path("VEZA_DATA_DIR").unwrap_or_else(|| "./data".into());
         let network = self.network(environment);
         let gateway = self.gateway(environment);
+        let icecast = self.icecast();
         let tls = self.tls(environment);
         let auth = self.auth(environment);
         let authz = self.authz(environment);
@@ -53,8 +54,10 @@ impl Reader<'_> {
         let performance = self.performance();
         let limits = self.limits();
         let crash_at = self.crash_at(environment);
-        if let (Some(network), Some(gateway), Some(monitoring)) = (&network, &gateway, &monitoring) {
-            self.ports_differ(network, gateway.port, monitoring);
+        if let (Some(network), Some(gateway), Some(icecast), Some(monitoring)) =
+            (&network, &gateway, &icecast, &monitoring)
+        {
+            self.ports_differ(network, gateway.port, icecast.as_ref(), monitoring);
         }
         Some(Config {
             log_filter: log_filter?,
@@ -64,6 +67,7 @@ impl Reader<'_> {
             data_dir,
             network: network?,
             gateway: gateway?,
+            icecast: icecast?,
             tls: tls?,
             auth: auth?,
             authz: authz?,
@@ -391,8 +395,9 @@ impl Reader<'_> {
     }
 
     /// Two listeners cannot have the same TCP port. 0 is a different free port each time; UDP has its own numbers.
-    fn ports_differ(&mut self, network: &Network, grpc_port: u16, monitoring: &Monitoring) {
+    fn ports_differ(&mut self, network: &Network, grpc_port: u16, icecast: Option<&Icecast>, monitoring: &Monitoring) {
         let mut taken = vec![("PORT", network.port), ("WS_PORT", network.ws_port), ("GRPC_PORT", grpc_port)];
+        taken.extend(icecast.map(|icecast| ("ICECAST_PORT", icecast.port)));
         if monitoring.metrics {
             taken.push(("PROMETHEUS_PORT", monitoring.prometheus_port));
         }

@@ -161,6 +161,24 @@ pub const VARIABLES: &[Variable] = &[
         "Whether the API tells its schema to whoever asks (grpc.reflection).",
     ),
     described(
+        "ICECAST_PORT",
+        PORT,
+        "none: the door is shut",
+        "TCP: Icecast source clients publish streams here (docs/ICECAST.md). 0 takes a free port.",
+    ),
+    fixed(
+        "ICECAST_HOST",
+        Kind::Text("an IP address"),
+        "127.0.0.1",
+        "The address this door binds. Source clients send tokens without TLS: let a proxy with TLS stand before it.",
+    ),
+    number(
+        "ICECAST_SOURCES_MAX",
+        (1, 1_000, ""),
+        "32",
+        "Source clients at most at a time; each has a thread that decodes and encodes.",
+    ),
+    described(
         "VEZA_ALLOWED_ORIGINS",
         Kind::Text("exact origins, comma-separated, like https://veza.example,https://app.veza.example:8443"),
         "none; development adds the page's own",

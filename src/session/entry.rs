@@ -9,8 +9,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use veza_engine::session::{Admit, Admitted, Refusal, Refused};
 use veza_engine::{Ticket, Timestamp};
-use veza_proto::CloseCode;
 use veza_proto::gateway::v1::ConnectRequest;
+use veza_proto::{CloseCode, UserId};
 
 use super::registry::{Holder, SessionId};
 use super::{Driver, Node, hex};
@@ -25,11 +25,18 @@ pub(super) enum Waiting {
 }
 
 /// Somebody whom nothing speaks against.
-pub(super) struct Checked {
-    identity: Identity,
-    verified_ms: u64,
+pub struct Checked {
+    pub(super) identity: Identity,
+    pub(super) verified_ms: u64,
     /// What the platform adds to the token's entitlements.
-    granted: Vec<String>,
+    pub(super) granted: Vec<String>,
+}
+
+impl Checked {
+    /// Who it is.
+    pub fn user(&self) -> &UserId {
+        &self.identity.user
+    }
 }
 
 impl Driver {
@@ -186,7 +193,7 @@ impl Driver {
 }
 
 /// What takes longer: a key that may have been published meanwhile, and the platform's say.
-async fn check(
+pub(super) async fn check(
     node: Arc<Node>,
     token: String,
     verified: Result<Identity, Rejected>,
@@ -226,11 +233,11 @@ async fn check(
     }
 }
 
-fn refused(rejected: Rejected) -> Refused {
+pub(super) fn refused(rejected: Rejected) -> Refused {
     Refused { why: Refusal::Unauthenticated, message: rejected.sentence().to_owned() }
 }
 
-fn with_granted(mut entitlements: Vec<String>, granted: &[String]) -> Arc<[String]> {
+pub(super) fn with_granted(mut entitlements: Vec<String>, granted: &[String]) -> Arc<[String]> {
     entitlements.extend(granted.iter().cloned());
     entitlements.into()
 }

@@ -14,6 +14,9 @@ use tracing_subscriber::{EnvFilter, Layer};
 use super::TelemetryError;
 use crate::config::{Config, Environment};
 
+/// Decoders remark on whatever a peer sends; what matters of it they return. `RUST_LOG=symphonia_core=debug` hears them.
+const QUIET: &str = "symphonia=error";
+
 /// Whether `RUST_LOG` can be understood.
 ///
 /// # Errors
@@ -29,7 +32,10 @@ where
     S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(&config.log_filter).map_err(|error| TelemetryError::Filter(error.to_string()))?;
+    let refused = |error: &dyn fmt::Display| TelemetryError::Filter(error.to_string());
+    let filter = EnvFilter::try_new(&config.log_filter).map_err(|error| refused(&error))?;
+    let decoders = QUIET.parse().map_err(|error| refused(&error))?;
+    let filter = filter.add_directive(decoders);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     Ok(match config.environment {
         Environment::Production => {

@@ -74,6 +74,10 @@ declare! {
     histogram audio_codec_seconds(work) "What a codec thread takes for a frame: decode it, encode it for one rung.";
     histogram audio_forward_seconds() "From a media packet read of its publisher's link to the last listener's connection.";
 
+    gauge icecast_sources() "Source clients that send sound through the Icecast door.";
+    counter icecast_answers_total(status) "Requests to the Icecast door that were answered, by status.";
+    counter icecast_ended_total(reason) "Source clients that were let in and sent no more: over, gone (the connection ended), slow (nothing for ten seconds), damaged, unplayable, stopped (the stream ended, somebody else publishes it, access ended, or the server stops).";
+
     counter sessions_opened_total(transport) "Sessions that were welcomed.";
     counter sessions_closed_total(transport, reason) "Welcomed sessions that ended, by close code or by how the link ended.";
     counter sessions_resumed_total(transport) "Sessions welcomed with a resume token that was accepted.";

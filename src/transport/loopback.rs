@@ -119,6 +119,7 @@ fn configuration(data: &std::path::Path) -> config::Config {
             allowed_origins: vec!["https://veza.example".into()],
             public_url: None,
         },
+        icecast: None,
         gateway: config::Gateway {
             host: Ipv4Addr::LOCALHOST.into(),
             port: 0,

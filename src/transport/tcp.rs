@@ -17,7 +17,7 @@ const NOTSENT_LOWAT_BYTES: u32 = 16 * 1024;
 
 /// # Errors
 /// When the port is taken or not ours to take.
-pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
@@ -32,7 +32,7 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Hands over accepted connections until the token is cancelled. No error ends it.
-pub(super) async fn accept(
+pub(crate) async fn accept(
     listener: TcpListener,
     stop: CancellationToken,
     mut take: impl FnMut(TcpStream, SocketAddr) + Send,

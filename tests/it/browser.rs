@@ -69,6 +69,14 @@ fn one_page_goes_live_and_another_hears_the_same_sound() {
     Script::start("live.mjs", &process, &[]).finish(|| {});
 }
 
+#[test]
+fn a_page_hears_what_a_source_client_sends() {
+    let _alone = alone();
+    let process = Start::new().variable("ICECAST_PORT", 0).run();
+    let door = format!("http://127.0.0.1:{}", process.icecast);
+    Script::start("icecast.mjs", &process, &[("VEZA_ICECAST", &door)]).finish(|| {});
+}
+
 /// One browser at a time: what they measure is not each other.
 fn alone() -> MutexGuard<'static, ()> {
     static BROWSER: Mutex<()> = Mutex::new(());

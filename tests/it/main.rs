@@ -18,6 +18,7 @@ mod durability;
 mod events;
 mod gateway;
 mod http;
+mod icecast;
 mod metrics;
 #[path = "../support/postgres.rs"]
 mod postgres;

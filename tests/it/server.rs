@@ -24,6 +24,8 @@ pub struct Process {
     pub metrics: u16,
     /// The API of the platform's backend; 0 where it is not served.
     pub gateway: u16,
+    /// The door of source clients; 0 where it is shut.
+    pub icecast: u16,
     pub data: PathBuf,
     /// What it says, logs and greeting: until it listened, and since.
     early: Vec<String>,
@@ -101,8 +103,9 @@ impl Start {
         let mut child = self.command(&data, &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let said = listen(&mut child);
         let (early, is_settled) = (Vec::new(), self.is_settled);
+        let (http, websocket, metrics, gateway, icecast) = (0, 0, 0, 0, 0);
         let mut process =
-            Process { child, http: 0, websocket: 0, metrics: 0, gateway: 0, data, early, said, kept, is_settled };
+            Process { child, http, websocket, metrics, gateway, icecast, data, early, said, kept, is_settled };
         process.wait_until_it_listens();
         process
     }
@@ -222,6 +225,7 @@ impl Process {
                         let must = |name: &str| port(name).unwrap_or_else(|| panic!("{line}"));
                         (self.websocket, self.metrics) = (must("websocket"), must("metrics"));
                         (self.http, self.gateway) = (must("http"), port("gateway").unwrap_or(0));
+                        self.icecast = port("icecast").unwrap_or(0);
                     }
                     self.early.push(line);
                 }
@@ -234,9 +238,14 @@ impl Process {
 
 /// A token for a server that was started [`Start::roomy`].
 pub fn token_with(user: &str, entitlements: &[&str]) -> String {
+    token_for(user, entitlements, Duration::from_secs(3_600))
+}
+
+/// As [`token_with`], good for so long.
+pub fn token_for(user: &str, entitlements: &[&str], good_for: Duration) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let claims = serde_json::json!({
-        "iss": "veza", "aud": "veza", "sub": user, "iat": now, "nbf": now, "exp": now + 3_600,
+        "iss": "veza", "aud": "veza", "sub": user, "iat": now, "nbf": now, "exp": now + good_for.as_secs(),
         "entitlements": entitlements,
     });
     let encode = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);

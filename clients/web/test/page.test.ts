@@ -11,6 +11,7 @@ import { obstacle } from "../src/app/obstacle";
 import { FOREVER_MS } from "../src/sdk/index";
 import type { Message } from "../src/sdk/message";
 import { message, outgoing, text } from "./fakes";
+import { auditText } from "../src/app/auditpanel";
 
 const at = (hour: number, minute: number, day = 10) => new Date(2026, 2, day, hour, minute).getTime();
 const rows = (messages: Message[], more: Partial<RowsInput> = {}) =>
@@ -187,4 +188,12 @@ test("a graph remembers two minutes", () => {
   assert.deepEqual(series.map(({ points }) => [points.length, points[0]?.[0], points.at(-1)?.[0]]), series.map(() => [121, 0, 1]));
   assert.deepEqual(series.map(({ points }) => points.at(-1)?.[1]), [0.75, 1 / 3, 0, 0.4, 1], "what is off the scale is its top");
   assert.equal(sampleOf(playing(0, 0, 0), undefined, 0).loss, 0);
+});
+
+test("what was decided reads as a sentence, with a name or without", () => {
+  const text = (action: string, user = "", detail = "") => auditText({ action, user, detail });
+  assert.equal(text("pin"), "pinned a message");
+  assert.equal(text("delete", "bob"), "deleted a message of bob");
+  assert.equal(text("ban", "bob", "for 3600 s"), "banned bob: for 1 hour");
+  assert.equal(text("update_room", "", "slow mode 0 s; settings"), "changed the room: slow mode off; settings");
 });

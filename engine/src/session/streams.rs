@@ -13,7 +13,7 @@ use crate::Timestamp;
 use crate::ask::Ticket;
 use crate::audio::{AudioAsk, Ladder};
 use crate::check::{bad, line, text};
-use crate::streams::{DESCRIPTION_BYTES_MAX, PLAYING_BYTES_MAX, ROOM_PREFIX};
+use crate::streams::{DESCRIPTION_BYTES_MAX, PLAYING_BYTES_MAX, check_new_id};
 
 type Checked = Result<(), Error>;
 
@@ -29,11 +29,7 @@ impl Session {
     }
 
     pub(super) fn create_stream(&mut self, ticket: &Ticket, create: CreateStream) -> Checked {
-        let stream = stream(&create.stream)?;
-        let max = wire::ROOM_ID_BYTES_MAX - ROOM_PREFIX.len();
-        if stream.len() > max {
-            return Err(bad(format!("a stream's id may have {max} bytes, this has {}", stream.len())));
-        }
+        check_new_id(&create.stream)?;
         line("title", &create.title, wire::ROOM_TITLE_BYTES_MAX)?;
         if create.title.is_empty() {
             return Err(bad("title must not be empty"));
@@ -43,7 +39,7 @@ impl Session {
             AudioProfile::Unspecified | AudioProfile::Music => AudioProfile::Music,
             AudioProfile::Voice => AudioProfile::Voice,
         };
-        let CreateStream { title, description, .. } = create;
+        let CreateStream { stream, title, description, .. } = create;
         self.ask_audio(ticket.clone(), AudioAsk::Create { stream, title, description, profile });
         Ok(())
     }

@@ -21,7 +21,7 @@ fn rungs() -> Vec<PublishedRung> {
     vec![rung(0, 96_000, 2), rung(1, 32_000, 1)]
 }
 
-async fn create(player: &Player, stream: &str) -> AudioStream {
+pub async fn create(player: &Player, stream: &str) -> AudioStream {
     ask!(player, CreateStream { stream: stream, title: "A show" } => StreamCreated).unwrap().stream.unwrap()
 }
 
@@ -29,7 +29,7 @@ pub async fn publish(player: &Player, stream: &str) -> StreamPublished {
     ask!(player, PublishStream { stream: stream, rungs: rungs() } => StreamPublished).unwrap()
 }
 
-async fn listen(player: &Player, stream: &str) -> Listening {
+pub async fn listen(player: &Player, stream: &str) -> Listening {
     ask!(player, Listen { stream: stream } => Listening).unwrap()
 }
 
@@ -57,7 +57,7 @@ pub async fn talk(player: &Player, published: &StreamPublished, frames: std::ops
     }
 }
 
-async fn next(media: &mut Media) -> MediaPacket {
+pub async fn next(media: &mut Media) -> MediaPacket {
     let (bytes, _) = tokio::time::timeout(SOON, media.next()).await.expect("nothing came").expect("the link ended");
     MediaPacket::read(bytes).unwrap()
 }
@@ -76,7 +76,7 @@ async fn heard_until(media: &mut Media, last: u32) -> BTreeSet<u32> {
     heard
 }
 
-async fn told(player: &mut Player, want: impl Fn(&AudioStream) -> bool) -> AudioStream {
+pub async fn told(player: &mut Player, want: impl Fn(&AudioStream) -> bool) -> AudioStream {
     player
         .hear(|event| match event {
             push::Event::StreamChanged(changed) => changed.stream.clone().filter(|stream| want(stream)),
