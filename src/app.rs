@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use veza_engine::session::Settings;
 use veza_proto::{CloseCode, RoomId};
 
-use crate::audio::Audio;
+use crate::audio::{Audio, Pool};
 use crate::auth::resume::ResumeKeys;
 use crate::auth::{Auth, AuthError};
 use crate::authz::Authz;
@@ -161,7 +161,8 @@ impl App {
             store: Arc::clone(&store),
             clock,
         };
-        let audio = Audio::start(hub.clone(), Arc::clone(&desk), events.clone(), workers, clock, &tasks);
+        let pool = Pool::start(config.performance.codec, &tasks).map_err(StartError::Thread)?;
+        let audio = Audio::start(hub.clone(), Arc::clone(&desk), events.clone(), workers, pool, clock, &tasks);
         let parts =
             Parts { store: Arc::clone(&store), hub: hub.clone(), audio: audio.clone(), desk, events, webhooks, trust };
         let gateway = Gateway::open(&config.gateway, config.environment, &config.data_dir, parts, &tasks).await?;

@@ -7,7 +7,9 @@ mod asks;
 mod backlog;
 mod channel;
 mod ear;
+mod made;
 mod meters;
+mod pool;
 mod seat;
 mod shard;
 mod show;
@@ -33,6 +35,7 @@ use crate::store::desk::Desk;
 use crate::tasks::Tasks;
 use crate::telemetry::metrics as declared;
 use crate::transport::MediaSender;
+pub use pool::Pool;
 pub use seat::Seat;
 use shard::{Command, Shard};
 pub use source::Lost;
@@ -53,6 +56,7 @@ struct Shared {
     desk: Arc<dyn Desk>,
     events: Events,
     shards: Vec<mpsc::Sender<Command>>,
+    pool: Pool,
     /// The handles of streams that somebody here publishes or listens to.
     handles: Mutex<BTreeMap<String, u32>>,
     next_handle: AtomicU32,
@@ -60,14 +64,22 @@ struct Shared {
 }
 
 impl Audio {
-    /// Starts `shards` shards.
-    pub fn start(hub: Hub, desk: Arc<dyn Desk>, events: Events, shards: usize, clock: Clock, tasks: &Tasks) -> Self {
+    /// Starts `shards` shards, with `pool` to make rungs.
+    pub fn start(
+        hub: Hub,
+        desk: Arc<dyn Desk>,
+        events: Events,
+        shards: usize,
+        pool: Pool,
+        clock: Clock,
+        tasks: &Tasks,
+    ) -> Self {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..shards.max(1)).map(|_| mpsc::channel(COMMANDS_MAX)).unzip();
         // Handles of an earlier process are not mistaken for ours.
         let next_handle = AtomicU32::new(rand::random::<u32>() >> 1);
         let handles = Mutex::default();
         let tasks = tasks.clone();
-        let shared = Arc::new(Shared { hub, desk, events, shards: senders, handles, next_handle, tasks });
+        let shared = Arc::new(Shared { hub, desk, events, shards: senders, pool, handles, next_handle, tasks });
         let audio = Self { shared };
         for receiver in receivers {
             let shard = Shard::new(audio.clone(), clock);

@@ -242,12 +242,23 @@ pub struct Monitoring {
     pub tracing: bool,
 }
 
+/// What is given for coding live audio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CodecBudget {
+    /// 0: only what is published is sent.
+    pub threads: usize,
+    /// Of each thread's time so much is planned, per cent.
+    pub percent: u32,
+}
+
 #[derive(Debug, Clone)]
 pub struct Performance {
     /// `MAX_CONNECTIONS`
     pub max_connections: usize,
     /// `WORKER_THREADS`
     pub worker_threads: usize,
+    /// `AUDIO_CODEC_THREADS`, `AUDIO_CODEC_BUDGET`
+    pub codec: CodecBudget,
     /// `BLOCKING_THREADS`
     pub blocking_threads: usize,
     /// `MEMORY_LIMIT_MB`, in bytes.

@@ -3,6 +3,7 @@
 mod controller;
 mod ingest;
 mod listener;
+mod offer;
 mod ring;
 
 use veza_proto::media::RUNGS_MAX;
@@ -10,7 +11,8 @@ use veza_proto::v1::{AudioProfile, Error, PublishedRung, QualityPin, ReceiverRep
 
 pub use controller::{Carrier, Controller, Decision, Link, REDUNDANCY_MAX, Steps, TICK};
 pub use ingest::{Ingest, Ready, Refusal, Totals};
-pub use listener::{Listener, Packet, Shape};
+pub use listener::{GRID, Listener, Packet, Shape};
+pub use offer::{Offer, Served, UNUSED_MAX};
 pub use ring::Ring;
 
 use crate::check::bad;
@@ -20,6 +22,8 @@ pub const PUBLISHED_RUNGS_MAX: usize = 4;
 /// What a rung may take, bits per second.
 pub const RUNG_BITS_MIN: u32 = 6_000;
 pub const RUNG_BITS_MAX: u32 = 256_000;
+/// Copies of frames of more than this are made of a lower rung.
+const COPY_BITS_MAX: u32 = 48_000;
 
 /// What a session asks about streams.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,7 +67,11 @@ pub enum AudioAsk {
 
 /// The rungs of a stream, best first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Ladder(Vec<PublishedRung>);
+pub struct Ladder {
+    rungs: Vec<PublishedRung>,
+    /// What copies of large frames are made of: the lowest rung that is always there.
+    lowest: u32,
+}
 
 impl Ladder {
     /// # Errors
@@ -91,28 +99,49 @@ impl Ladder {
         if numbers.len() < rungs.len() {
             return Err(bad("two rungs have the same number"));
         }
-        Ok(Self(rungs))
+        Ok(Self::of(rungs))
+    }
+
+    /// Of rungs that are there always, best first.
+    fn of(rungs: Vec<PublishedRung>) -> Self {
+        let lowest = rungs.last().map_or(0, |rung| rung.rung);
+        Self { rungs, lowest }
+    }
+
+    /// The same with rungs that are there while somebody wants them.
+    fn with_made(&self, made: &[PublishedRung]) -> Self {
+        let mut rungs = [&self.rungs, made].concat();
+        rungs.sort_by_key(|rung| std::cmp::Reverse(rung.bits_per_second));
+        Self { rungs, lowest: self.lowest }
     }
 
     pub fn rungs(&self) -> &[PublishedRung] {
-        &self.0
+        &self.rungs
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.rungs.is_empty()
     }
 
     pub fn has(&self, number: u8) -> bool {
-        self.0.iter().any(|rung| rung.rung == u32::from(number))
+        self.rungs.iter().any(|rung| rung.rung == u32::from(number))
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.rungs.len()
     }
 
     /// The bit rate of a rung; 0 for one that is not there.
     pub fn bits_of(&self, number: u8) -> u32 {
-        self.0.iter().find(|rung| rung.rung == u32::from(number)).map_or(0, |rung| rung.bits_per_second)
+        self.rungs.iter().find(|rung| rung.rung == u32::from(number)).map_or(0, |rung| rung.bits_per_second)
+    }
+
+    /// The rung that copies of a rung's frames are made of: itself, or when its frames are large the lowest one that is
+    /// always there, if that has fewer bits.
+    pub fn copy_of(&self, number: u8) -> u8 {
+        let lowest = u8::try_from(self.lowest).unwrap_or_default();
+        let (bits, bits_of_lowest) = (self.bits_of(number), self.bits_of(lowest));
+        if bits > COPY_BITS_MAX && bits_of_lowest < bits { lowest } else { number }
     }
 }
 

@@ -18,6 +18,7 @@ mod process;
 mod quality;
 mod recorder;
 mod report;
+mod rungs;
 mod schedule;
 mod site;
 mod slow;
@@ -67,6 +68,8 @@ enum Scenario {
     Check(check::Args),
     /// How live audio sounds when packets are lost, and whether a change of rung is heard.
     Quality(quality::Args),
+    /// How many rungs of live audio a core makes, beside libopus alone.
+    Rungs(rungs::Args),
     /// A network that is worse than the one there is: a proxy for UDP and TCP with delay, loss, a bottleneck.
     Impair(impair::Args),
     /// The same sessions against a bare server with the same transport settings and nothing above them.
@@ -115,6 +118,7 @@ async fn main() -> ExitCode {
         Scenario::Chaos(args) => chaos::run(args).await,
         Scenario::Check(args) => check::run(args),
         Scenario::Quality(args) => quality::run(args),
+        Scenario::Rungs(args) => rungs::run(args),
         Scenario::Impair(args) => return impair::run(args).await.map_or_else(failed, |()| ExitCode::SUCCESS),
         Scenario::Floor(args) => floor::run(args).await,
         Scenario::FloorServer(args) => return floor::serve(args).await.map_or_else(failed, |()| ExitCode::SUCCESS),

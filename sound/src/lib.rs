@@ -16,3 +16,4 @@ pub mod source;
 pub mod tags;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod transcoder;

@@ -13,7 +13,9 @@ use veza_proto::v1::{
 use veza_proto::{Encoded, UserId};
 
 use super::ear::{Ear, Who};
+use super::made::Made;
 use super::meters::Meters;
+use super::pool::MadeFrames;
 use super::watch::{Fixed, Going, Hearer};
 use super::window::Window;
 use crate::hub::mailbox::{Letter, Mailbox};
@@ -28,7 +30,7 @@ pub(super) const REPLACED: &str = "somebody else publishes this stream now";
 pub(super) struct Channel {
     handle: u32,
     stream: AudioStream,
-    ladder: Ladder,
+    made: Made,
     ring: Ring,
     publisher: Option<Publisher>,
     /// When the last frame came, and the index after it.
@@ -41,10 +43,17 @@ pub(super) struct Channel {
     /// While somebody publishes.
     window: Option<Window>,
     /// Packets that were made for the frame at hand.
-    made: Vec<(Packet, Option<Bytes>)>,
+    packets: Vec<(Packet, Option<Bytes>)>,
     /// What listeners were last told.
     told: Option<AudioStream>,
     meters: Arc<Meters>,
+}
+
+/// Who is sent a frame when: with the publisher's, or when its rung has been made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Published,
+    Made,
 }
 
 struct Publisher {
@@ -60,11 +69,11 @@ struct Publisher {
 }
 
 impl Channel {
-    pub(super) fn new(handle: u32, stream: AudioStream, meters: Arc<Meters>) -> Self {
+    pub(super) fn new(handle: u32, stream: AudioStream, made: Made, meters: Arc<Meters>) -> Self {
         Self {
             handle,
             stream,
-            ladder: Ladder::default(),
+            made,
             ring: Ring::new(handle),
             publisher: None,
             last: None,
@@ -72,7 +81,7 @@ impl Channel {
             ears: Vec::new(),
             peak: 0,
             window: None,
-            made: Vec::new(),
+            packets: Vec::new(),
             told: None,
             meters,
         }
@@ -82,8 +91,9 @@ impl Channel {
         &self.stream.id
     }
 
+    /// Everything that is offered.
     pub(super) fn ladder(&self) -> &Ladder {
-        &self.ladder
+        self.made.offer().ladder()
     }
 
     /// The stream as it is now.
@@ -120,13 +130,13 @@ impl Channel {
         self.silent_since = None;
         self.window.get_or_insert_with(|| Window::new(now));
         self.last.get_or_insert((now, first));
-        if ladder != self.ladder {
-            self.ring.set_ladder(&ladder);
-            self.ladder = ladder;
+        if self.made.publish(ladder, self.stream.profile()) {
+            let ladder = self.made.offer().ladder();
+            self.ring.set_ladder(ladder);
             for ear in &mut self.ears {
-                ear.climb(&self.ladder, &self.stream, now);
+                ear.climb(ladder, &self.stream, now);
             }
-            let rungs = self.ladder.rungs().to_vec();
+            let rungs = ladder.rungs().to_vec();
             self.tell(&push::Event::StreamChanged(StreamChanged { stream: Some(self.shown()), rungs }));
             self.told = Some(self.shown());
         }
@@ -166,19 +176,47 @@ impl Channel {
     }
 
     fn send(&mut self, ready: Ready, now: Timestamp) {
-        let (index, level, at) = (ready.index, ready.level, Instant::now());
-        let mut bytes_out = 0;
+        let (index, level) = (ready.index, ready.level);
         self.last = Some((now, index + 1));
+        self.made.feed(&ready, now);
         self.ring.push(ready);
-        let Self { ring, ears, made, meters, .. } = self;
-        made.clear();
+        let bytes_out = self.give(index, Part::Published);
+        if let Some(window) = &mut self.window {
+            window.count_frame(level, bytes_out);
+        }
+    }
+
+    /// Rungs of a frame that has been sent on the others.
+    pub(super) fn made(&mut self, made: MadeFrames) {
+        let index = made.index;
+        if !self.made.take(made, &mut self.ring) {
+            return;
+        }
+        let bytes_out = self.give(index, Part::Made);
+        if let Some(window) = &mut self.window {
+            window.count_made(bytes_out);
+        }
+    }
+
+    /// Sends a frame to those whose part has come: how many bytes.
+    fn give(&mut self, index: u32, part: Part) -> u64 {
+        let at = Instant::now();
+        let mut bytes_out = 0;
+        let Self { ring, ears, packets, meters, made, .. } = self;
+        let offer = made.offer();
+        let is_any_running = offer.is_any_running();
+        packets.clear();
         ears.retain_mut(|ear| {
+            let awaits_made = is_any_running && ear.listener.awaits_made(index, |rung| offer.is_running(rung));
+            if awaits_made != (part == Part::Made) {
+                return true;
+            }
             let Some(packet) = ear.listener.packet(index, ring) else { return ear.pump(meters) };
-            let bytes = match made.iter().find(|(of, _)| *of == packet) {
+            let bytes = match packets.iter().find(|(of, _)| *of == packet) {
                 Some((_, bytes)) => bytes.clone(),
                 None => {
                     let bytes = ring.packet(packet);
-                    made.push((packet, bytes.clone()));
+                    packets.push((packet, bytes.clone()));
                     bytes
                 }
             };
@@ -190,17 +228,16 @@ impl Channel {
                 None => ear.pump(meters),
             }
         });
-        if let Some(window) = &mut self.window {
-            window.count_frame(level, bytes_out);
-        }
+        bytes_out
     }
 
     /// Somebody listens from now on. Who listens already goes on.
     pub(super) fn listen(&mut self, who: Who, pin: QualityPin, now: Timestamp) -> AudioQuality {
         self.ears.retain(|ear| ear.who.session != who.session);
         let mut ear = Ear::new(who, pin, now);
-        ear.climb(&self.ladder, &self.stream, now);
-        let quality = ear.quality(&self.ladder);
+        ear.climb(self.made.offer().ladder(), &self.stream, now);
+        ear.follow(&mut self.made, now);
+        let quality = ear.quality(self.made.offer());
         ear.told = Some(quality);
         self.ears.push(ear);
         self.peak = self.peak.max(self.ears.len());
@@ -226,8 +263,8 @@ impl Channel {
         if let Some(controller) = &mut ear.controller {
             controller.set_pin(pin, now);
         }
-        ear.follow(&self.ladder);
-        let quality = ear.quality(&self.ladder);
+        ear.follow(&mut self.made, now);
+        let quality = ear.quality(self.made.offer());
         ear.told = Some(quality);
         Some(quality)
     }
@@ -242,7 +279,7 @@ impl Channel {
 
     /// Everybody who listens, in no order.
     pub(super) fn hearers(&self) -> Vec<Hearer> {
-        self.ears.iter().map(|ear| ear.hearer(&self.ladder)).collect()
+        self.ears.iter().map(|ear| ear.hearer(self.made.offer())).collect()
     }
 
     /// How many listen, and the most there were at once.
@@ -257,8 +294,8 @@ impl Channel {
         let mut found = None;
         for ear in self.ears.iter_mut().filter(|ear| ear.who.user == *user) {
             ear.fixed = fixed;
-            ear.tick(self.handle, &self.ladder, &self.meters, now, at);
-            found.get_or_insert_with(|| ear.hearer(&self.ladder));
+            ear.tick(self.handle, &mut self.made, &self.meters, now, at);
+            found.get_or_insert_with(|| ear.hearer(self.made.offer()));
         }
         found
     }
@@ -268,7 +305,7 @@ impl Channel {
         let window = self.window.as_mut().filter(|_| self.publisher.is_some())?;
         let mut qualities: Vec<(AudioQuality, u32)> = Vec::new();
         for ear in &self.ears {
-            let AudioQuality { bits_per_second, packet_ms, redundancy, .. } = ear.quality(&self.ladder);
+            let AudioQuality { bits_per_second, packet_ms, redundancy, .. } = ear.quality(self.made.offer());
             let quality = AudioQuality { bits_per_second, packet_ms, redundancy, ..AudioQuality::default() };
             match qualities.iter_mut().find(|(known, _)| *known == quality) {
                 Some((_, count)) => *count += 1,
@@ -290,8 +327,9 @@ impl Channel {
     pub(super) fn tick(&mut self, now: Timestamp) {
         let at = Instant::now();
         for ear in &mut self.ears {
-            ear.tick(self.handle, &self.ladder, &self.meters, now, at);
+            ear.tick(self.handle, &mut self.made, &self.meters, now, at);
         }
+        self.made.tick(now);
         if let Some(publisher) = &mut self.publisher {
             publisher.report(self.handle, now);
         }

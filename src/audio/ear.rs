@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use veza_engine::audio::{Carrier, Controller, Ladder, Link, Listener, Shape, Steps};
+use veza_engine::audio::{Carrier, Controller, Ladder, Link, Listener, Offer, Served, Shape, Steps};
 use veza_engine::{SessionKey, Timestamp};
 use veza_proto::media::FRAME_MS;
 use veza_proto::v1::{AudioQuality, AudioStream, QualityChanged, QualityPin, QualityReason, push};
 use veza_proto::{Encoded, Transport, UserId};
 
 use super::backlog::Backlog;
+use super::made::Made;
 use super::meters::Meters;
 use super::seat::Seat;
 use super::watch::{Fixed, Hearer};
@@ -106,7 +107,7 @@ impl Ear {
         true
     }
 
-    pub(super) fn tick(&mut self, handle: u32, ladder: &Ladder, meters: &Meters, now: Timestamp, at: Instant) {
+    pub(super) fn tick(&mut self, handle: u32, made: &mut Made, meters: &Meters, now: Timestamp, at: Instant) {
         let Some(controller) = &mut self.controller else { return };
         let path = self.who.media.path();
         if path.address != self.address {
@@ -124,8 +125,8 @@ impl Ear {
         if decision.flush {
             meters.flushed.increment(self.backlog.clear());
         }
-        self.follow(ladder);
-        let quality = self.quality(ladder);
+        self.follow(made, now);
+        let quality = self.quality(made.offer());
         // A probe's copies come and go with every tick; that it probes is said once.
         let settled = |quality: AudioQuality| {
             let probes = quality.reason() == QualityReason::Probe;
@@ -139,11 +140,12 @@ impl Ear {
         }
     }
 
-    /// Sends what was chosen from now on, by whom ever it was.
-    pub(super) fn follow(&mut self, ladder: &Ladder) {
-        if let Some(shape) = self.chosen(ladder) {
-            self.listener.change(shape);
-        }
+    /// Sends what was chosen from now on, by whom ever it was, or what there is instead.
+    pub(super) fn follow(&mut self, made: &mut Made, now: Timestamp) {
+        let Some(shape) = self.chosen(made.offer().ladder()) else { return };
+        made.keep(self.listener.shape().rung, now);
+        let rung = made.want(shape.rung, now).rung();
+        self.listener.change(Shape { rung, ..shape });
     }
 
     /// `None` before anybody published.
@@ -152,22 +154,24 @@ impl Ear {
         Some(self.fixed.map_or_else(|| controller.shape(), |fixed| fixed.shape(ladder)))
     }
 
-    pub(super) fn hearer(&self, ladder: &Ladder) -> Hearer {
+    pub(super) fn hearer(&self, offer: &Offer) -> Hearer {
         let (user, session, since_ms) = (self.who.user.clone(), self.who.session.0, self.since.as_millis());
-        Hearer { user, session, since_ms, quality: self.quality(ladder), is_fixed: self.fixed.is_some() }
+        Hearer { user, session, since_ms, quality: self.quality(offer), is_fixed: self.fixed.is_some() }
     }
 
     /// What this listener is on its way to.
-    pub(super) fn quality(&self, ladder: &Ladder) -> AudioQuality {
-        let shape = self.chosen(ladder).unwrap_or(self.listener.shape());
+    pub(super) fn quality(&self, offer: &Offer) -> AudioQuality {
+        let shape = self.chosen(offer.ladder()).unwrap_or(self.listener.shape());
+        let served = offer.served(shape.rung);
         let reason = match &self.controller {
+            _ if matches!(served, Served::Instead(_)) => QualityReason::Capacity,
             _ if self.fixed.is_some() => QualityReason::Choice,
             Some(controller) => controller.reason(),
             None => QualityReason::Start,
         };
         AudioQuality {
-            rung: shape.rung.into(),
-            bits_per_second: ladder.bits_of(shape.rung),
+            rung: served.rung().into(),
+            bits_per_second: offer.ladder().bits_of(served.rung()),
             packet_ms: u32::from(shape.packet_frames) * FRAME_MS,
             redundancy: shape.redundancy.into(),
             pin: self.pin.into(),

@@ -15,7 +15,9 @@ use veza_proto::v1::{AudioQuality, AudioStream, PublishedRung, QualityPin, Recei
 use super::Audio;
 use super::channel::Channel;
 use super::ear::Who;
+use super::made::Made;
 use super::meters::Meters;
+use super::pool::MadeFrames;
 use super::seat::Seat;
 use super::show::shown;
 use crate::clock::Clock;
@@ -33,6 +35,7 @@ const TURN: usize = 256;
 pub(super) enum Command {
     Packet { session: SessionKey, packet: Bytes, came: Instant },
     Report { session: SessionKey, report: Box<ReceiverReport> },
+    Made(Box<MadeFrames>),
     Publish(Box<Publish>),
     Listen(Box<Listen>),
     Unlisten { handle: u32, session: SessionKey },
@@ -137,6 +140,11 @@ impl Shard {
                     channel.report(session, &report, now);
                 }
             }
+            Command::Made(made) => {
+                if let Some(channel) = self.channels.get_mut(&made.handle) {
+                    channel.made(*made);
+                }
+            }
             Command::Publish(publish) => {
                 let Publish { handle, stream, ladder, session, mailbox, seat, reply } = *publish;
                 // Who has left meanwhile has left before this came.
@@ -230,8 +238,11 @@ impl Shard {
     }
 
     fn channel(&mut self, handle: u32, stream: AudioStream) -> &mut Channel {
-        let Self { channels, meters, .. } = self;
-        channels.entry(handle).or_insert_with(|| Channel::new(handle, stream, Arc::clone(meters)))
+        let Self { channels, meters, audio, .. } = self;
+        channels.entry(handle).or_insert_with(|| {
+            let made = Made::new(handle, audio.shared.pool.clone(), audio.shard(handle).clone());
+            Channel::new(handle, stream, made, Arc::clone(meters))
+        })
     }
 }
 

@@ -95,6 +95,11 @@ impl Window {
         slot.loudest = slot.loudest.min(level);
     }
 
+    /// So many bytes more of a frame went out, on rungs that were made.
+    pub(super) fn count_made(&mut self, bytes_out: u64) {
+        self.slots[self.at].bytes_out += bytes_out;
+    }
+
     /// The last ten seconds, or as much as there is.
     pub(super) fn read(&mut self, now: Timestamp) -> Seconds {
         self.turn(now);

@@ -10,8 +10,8 @@ use super::reader::Reader;
 use super::source::{Origin, Source};
 use super::variables::{Effect, VARIABLES};
 use super::{
-    Auth, Config, Database, Environment, Events, Icecast, Limits, Loaded, Monitoring, Network, Performance, Redis,
-    Secret, Tls, TlsFiles, TokenAlgorithm, Webhooks,
+    Auth, CodecBudget, Config, Database, Environment, Events, Icecast, Limits, Loaded, Monitoring, Network,
+    Performance, Redis, Secret, Tls, TlsFiles, TokenAlgorithm, Webhooks,
 };
 use crate::crash::CrashAt;
 
@@ -358,11 +358,14 @@ impl Reader<'_> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let max_connections = self.number("MAX_CONNECTIONS");
         let worker_threads = self.number_or("WORKER_THREADS", cores as u64);
+        let codec_threads = self.number_or("AUDIO_CODEC_THREADS", (cores as u64 / 2).max(1));
+        let codec_percent = self.number("AUDIO_CODEC_BUDGET");
         let blocking_threads = self.number("BLOCKING_THREADS");
         let memory_limit_mib: Option<u64> = self.number("MEMORY_LIMIT_MB");
         Some(Performance {
             max_connections: max_connections?,
             worker_threads: worker_threads?,
+            codec: CodecBudget { threads: codec_threads?, percent: codec_percent? },
             blocking_threads: blocking_threads?,
             memory_limit_bytes: memory_limit_mib? * 1024 * 1024,
         })

@@ -372,6 +372,18 @@ pub const VARIABLES: &[Variable] = &[
         "the number of cores",
         "Threads that run the sessions.",
     ),
+    described(
+        "AUDIO_CODEC_THREADS",
+        Kind::Number { min: 0, max: 1024, unit: "threads" },
+        "half the number of cores",
+        "Threads that make the rungs of live audio that nobody publishes; 0: listeners get what is published.",
+    ),
+    number(
+        "AUDIO_CODEC_BUDGET",
+        (1, 100, "per cent"),
+        "80",
+        "How much of each codec thread's time is planned; a rung that does not fit is not made.",
+    ),
     number("BLOCKING_THREADS", (1, 10_000, "threads"), "32", "Threads for what blocks, like files."),
     number(
         "MEMORY_LIMIT_MB",

@@ -67,6 +67,11 @@ declare! {
     counter audio_packets_dropped_total(reason) "Media packets for listeners that were not sent: late (waited 200 ms), flushed (the network was congested), impossible (too large for the path).";
     counter audio_quality_changes_total(reason) "Listeners that were given another rung, packet time or redundancy.";
     counter audio_underruns_total() "Times that a listener had nothing to play, as listeners report.";
+    gauge audio_made_rungs() "Rungs of live audio that are made here because nobody publishes them and somebody wants them.";
+    counter audio_made_refused_total() "Times that a rung was not made because the codec threads have enough to do: the listener gets the nearest published one.";
+    counter audio_made_frames_total() "Frames that were made, of all rungs.";
+    counter audio_made_frames_dropped_total(reason) "Frames that nothing was made of, or that came to nothing: full and late (the codec threads had too much to do), missed (the stream's shard had).";
+    histogram audio_codec_seconds(work) "What a codec thread takes for a frame: decode it, encode it for one rung.";
     histogram audio_forward_seconds() "From a media packet read of its publisher's link to the last listener's connection.";
 
     gauge icecast_sources() "Source clients that send sound through the Icecast door.";

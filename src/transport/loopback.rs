@@ -149,6 +149,7 @@ fn configuration(data: &std::path::Path) -> config::Config {
         redis: config::Redis { url: None, pool_size: 1, ttl: Duration::from_secs(1) },
         monitoring: config::Monitoring { prometheus_port: 0, metrics: false, otlp_endpoint: None, tracing: false },
         performance: config::Performance {
+            codec: config::CodecBudget { threads: 0, percent: 80 },
             max_connections: 1000,
             worker_threads: 2,
             blocking_threads: 2,

@@ -24,6 +24,7 @@ mod metrics;
 mod postgres;
 mod processes;
 mod raw;
+mod rungs;
 mod scenarios;
 mod server;
 mod terminal;

@@ -126,7 +126,12 @@ impl Start {
             }
         }
         let defaults = [("HOST", "127.0.0.1"), ("PORT", "0"), ("WS_PORT", "0"), ("GRPC_PORT", "0")];
-        command.envs(defaults).env("PROMETHEUS_PORT", "0").env("VEZA_DATA_DIR", data.join("data"));
+        // What is published is what is heard, where a test does not say otherwise.
+        command
+            .envs(defaults)
+            .env("AUDIO_CODEC_THREADS", "0")
+            .env("PROMETHEUS_PORT", "0")
+            .env("VEZA_DATA_DIR", data.join("data"));
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }

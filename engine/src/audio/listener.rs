@@ -5,6 +5,11 @@ use super::Ring;
 /// A rung that is waited for without a switch point is changed to after so many frames: a publisher that marks none has
 /// none.
 const SWITCH_WITHIN: u32 = 10;
+/// The common grid: rungs that are made here have their switch points at multiples of this.
+pub const GRID: u32 = 10;
+/// For so many frames from a switch point on a listener waits for the rung that is made for it, and is sent them together
+/// when they do not come: no more fit into one packet.
+const MADE_WITHIN: u32 = 2;
 
 /// How a listener is sent a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,11 +59,21 @@ impl Listener {
         };
     }
 
+    /// Whether it waits for a frame of a rung that is made here, which comes after the publisher's of the same index.
+    pub fn awaits_made(&self, index: u32, is_running: impl Fn(u8) -> bool) -> bool {
+        let changes = index % GRID < MADE_WITHIN;
+        is_running(self.shape.rung) || self.wanted.is_some_and(|(wanted, _)| changes && is_running(wanted.rung))
+    }
+
     /// A frame has come: the packet that goes out with it, if one does.
     pub fn packet(&mut self, index: u32, ring: &Ring) -> Option<Packet> {
+        if self.next.is_some_and(|next| index < next) {
+            return None;
+        }
         if let Some((wanted, frames)) = &mut self.wanted {
             *frames += 1;
-            if ring.is_switch_point(index, wanted.rung) || *frames > SWITCH_WITHIN {
+            let is_there = ring.has(index, wanted.rung);
+            if ring.is_switch_point(index, wanted.rung) || (*frames > SWITCH_WITHIN && is_there) {
                 // What waits on the old rung goes out with this packet, on the new one.
                 self.shape.rung = wanted.rung;
                 self.wanted = None;
@@ -135,6 +150,39 @@ mod tests {
         listener.change(shape(1, 1, 2));
         let rungs: Vec<u8> = sent(&mut listener, 0..12, &unmarked).iter().map(|packet| packet.1).collect();
         assert_eq!(rungs, [[0; 10].as_slice(), &[1; 2]].concat());
+    }
+
+    #[test]
+    fn a_rung_that_is_made_is_changed_to_when_its_frames_are_there() {
+        let is_made = |rung| rung == 1;
+        let mut ring = Ring::new(1);
+        let mut listener = Listener::new(shape(0, 1, 0));
+        listener.change(shape(1, 1, 0));
+        let mut heard = Vec::new();
+        for index in 5..42 {
+            let payload = Bytes::from_static(&[0xfc]);
+            let mut frames: [Option<(Bytes, bool)>; 8] = Default::default();
+            frames[0] = Some((payload.clone(), index % GRID == 0));
+            ring.push(Ready { index, level: 0, frames });
+            if !listener.awaits_made(index, is_made) {
+                heard.extend(listener.packet(index, &ring));
+            }
+            // Made from 14 on: the first switch point comes too late, the second one in time.
+            if index == 24 {
+                ring.fill(20, 1, payload.clone(), true);
+                assert_eq!(listener.packet(20, &ring), None, "it has had that");
+            } else if index >= 25 {
+                ring.fill(index, 1, payload, index % GRID == 0);
+                if listener.awaits_made(index, is_made) {
+                    heard.extend(listener.packet(index, &ring));
+                }
+            }
+        }
+        let changed = heard.iter().find(|packet| packet.rung == 1).map(|packet| packet.newest);
+        let fresh: u32 = heard.iter().map(|packet| u32::from(packet.fresh)).sum();
+        assert_eq!((changed, fresh, listener.shape().rung), (Some(30), 42 - 5, 1), "{heard:?}");
+        let waited: Vec<u32> = heard.iter().filter(|packet| packet.fresh == 3).map(|packet| packet.newest).collect();
+        assert_eq!(waited, [12, 22], "what was waited for in vain goes out together");
     }
 
     #[test]

@@ -2,46 +2,47 @@
 
 use bytes::Bytes;
 use veza_proto::limits::DATAGRAM_BYTES_MAX;
-use veza_proto::media::{AGE_MAX, HEADER_BYTES, MediaFrame, MediaPacket, RUNGS_MAX, SILENCE};
+use veza_proto::media::{AGE_MAX, HEADER_BYTES, MediaFrame, MediaPacket, SILENCE};
 
 use super::{Ladder, Packet, Ready, number};
 
 /// Frames that are remembered: more than any packet reaches back.
 const SLOTS: usize = 32;
 
-/// Copies of frames of more than this are made of the lowest rung.
-const COPY_BITS_MAX: u32 = 48_000;
-
 /// The last frames of a stream on all its rungs.
 #[derive(Debug)]
 pub struct Ring {
     handle: u32,
     slots: Vec<Option<Ready>>,
-    /// What copies of a rung's frames are taken from.
-    copies: [u8; RUNGS_MAX],
+    ladder: Ladder,
 }
 
 impl Ring {
     pub fn new(handle: u32) -> Self {
-        let mut copies = [0; RUNGS_MAX];
-        for (rung, copy) in (0..).zip(&mut copies) {
-            *copy = rung;
-        }
-        Self { handle, slots: vec![None; SLOTS], copies }
+        Self { handle, slots: vec![None; SLOTS], ladder: Ladder::default() }
     }
 
-    /// The publisher has other rungs from now on.
+    /// The stream has other rungs from now on. What was sent under their numbers is not sent again.
     pub fn set_ladder(&mut self, ladder: &Ladder) {
-        let Some(lowest) = ladder.rungs().last() else { return };
-        for rung in ladder.rungs() {
-            let of = if rung.bits_per_second > COPY_BITS_MAX { lowest } else { rung };
-            self.copies[usize::from(number(rung))] = number(of);
-        }
+        self.ladder = ladder.clone();
+        self.slots.fill(None);
     }
 
     pub fn push(&mut self, ready: Ready) {
         let at = ready.index as usize % SLOTS;
         self.slots[at] = Some(ready);
+    }
+
+    /// A frame that was made of one that is here. Whether it comes in time.
+    pub fn fill(&mut self, index: u32, rung: u8, payload: Bytes, switch_point: bool) -> bool {
+        let at = index as usize % SLOTS;
+        let Some(slot) = self.slots[at].as_mut().filter(|slot| slot.index == index) else { return false };
+        slot.frames[usize::from(rung)] = Some((payload, switch_point));
+        true
+    }
+
+    pub fn has(&self, index: u32, rung: u8) -> bool {
+        self.frame(index, rung).is_some()
     }
 
     /// Whether a decoder may come to this rung at this frame.
@@ -57,7 +58,7 @@ impl Ring {
         let ages = 0..u32::from(fresh) * (u32::from(redundancy) + 1);
         for age in ages.take_while(|age| *age <= AGE_MAX.min(newest)) {
             let is_copy = age >= u32::from(fresh);
-            let from = if is_copy { self.copies[usize::from(rung)] } else { rung };
+            let from = if is_copy { self.ladder.copy_of(rung) } else { rung };
             let Some((rung, (payload, switch_point))) = self.nearest(newest - age, from) else { continue };
             // Copies that find no room are left out, oldest first.
             let Some(left) = room.checked_sub(payload.len() + 3) else { break };
@@ -77,18 +78,22 @@ impl Ring {
         self.slot(index)?.frames[usize::from(rung)].as_ref()
     }
 
-    /// The frame on this rung, or on whichever came.
+    /// The frame on this rung, or on the next lower one that came, or else on the next higher one.
     fn nearest(&self, index: u32, rung: u8) -> Option<(u8, &(Bytes, bool))> {
         if let Some(frame) = self.frame(index, rung) {
             return Some((rung, frame));
         }
-        (0..).zip(&self.slot(index)?.frames).find_map(|(rung, frame)| Some((rung, frame.as_ref()?)))
+        let rungs = self.ladder.rungs();
+        let at = rungs.iter().position(|of| number(of) == rung).unwrap_or(rungs.len());
+        let (higher, lower) = rungs.split_at(at);
+        lower.iter().chain(higher.iter().rev()).find_map(|of| Some((number(of), self.frame(index, number(of))?)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use veza_proto::media::RUNGS_MAX;
     use veza_proto::v1::PublishedRung;
 
     fn ready(index: u32, bytes: usize) -> Ready {
@@ -139,6 +144,22 @@ mod tests {
         assert_eq!(ring.packet(Packet { newest: 7, rung: 0, fresh: 1, redundancy: 0 }), None);
         assert!(ring.packet(Packet { newest: 8, rung: 0, fresh: 1, redundancy: 0 }).is_some());
         assert!(ring.is_switch_point(30, 1) && !ring.is_switch_point(31, 1));
+    }
+
+    #[test]
+    fn a_frame_that_is_not_there_is_sent_on_the_next_lower_rung_and_else_the_next_higher() {
+        let mut ring = Ring::new(5);
+        let rung = |rung, bits_per_second| PublishedRung { rung, bits_per_second, channels: 2 };
+        ring.set_ladder(&Ladder::parse(vec![rung(2, 96_000), rung(0, 64_000), rung(1, 32_000)]).unwrap());
+        let payload = Bytes::from_static(&[0xfc]);
+        let mut frames: [Option<(Bytes, bool)>; RUNGS_MAX] = Default::default();
+        frames[2] = Some((payload.clone(), true));
+        ring.push(Ready { index: 7, level: 0, frames });
+        let sent = |ring: &Ring, rung| read(&ring.packet(Packet { newest: 7, rung, fresh: 1, redundancy: 0 }).unwrap());
+        assert_eq!([of(&sent(&ring, 0)), of(&sent(&ring, 1))], [[(0, 2)], [(0, 2)]]);
+        assert!(ring.fill(7, 1, payload.clone(), false), "it comes while the frame is remembered");
+        assert_eq!([of(&sent(&ring, 0)), of(&sent(&ring, 1)), of(&sent(&ring, 2))], [[(0, 1)], [(0, 1)], [(0, 2)]]);
+        assert!(!ring.fill(7 + SLOTS as u32, 1, payload, false), "and not for another");
     }
 
     #[test]

@@ -5,10 +5,11 @@ use veza_engine::ledger::Settings;
 use veza_proto::v1::RoomKind;
 
 use super::*;
-use crate::audio::Audio;
+use crate::audio::{Audio, Pool};
 use crate::authz::Authz;
 use crate::bus::MemoryBus;
 use crate::clock::Clock;
+use crate::config::CodecBudget;
 use crate::events::{Events, Retention};
 use crate::gateway::access::Service;
 use crate::gateway::scope::Scope;
@@ -72,7 +73,8 @@ async fn calls(tasks: &Tasks) -> (ReviewCalls, Arc<MemoryStore>) {
     let desk: Arc<dyn Desk> = store.clone();
     let retention = Retention { hours: 1, rows_max: 1_000 };
     let events = Events::start(store.clone(), Arc::default(), retention, Clock::start(), tasks);
-    let audio = Audio::start(hub.clone(), Arc::clone(&desk), events.clone(), 1, Clock::start(), tasks);
+    let pool = Pool::start(CodecBudget { threads: 0, percent: 0 }, tasks).unwrap();
+    let audio = Audio::start(hub.clone(), Arc::clone(&desk), events.clone(), 1, pool, Clock::start(), tasks);
     (ReviewCalls { records: Records { hub, desk, events, audio } }, store)
 }
 

@@ -12,7 +12,7 @@ export type StreamState = "created" | "live" | "ended";
 /** What a listener asks of the quality; `auto` follows the network. */
 export type Pin = "auto" | "low" | "medium" | "high";
 /** Why the quality is what it is. */
-export type Reason = "start" | "congestion" | "loss" | "recovery" | "probe" | "choice" | "unknown";
+export type Reason = "start" | "congestion" | "loss" | "recovery" | "probe" | "choice" | "capacity" | "unknown";
 
 /** What the server says about a stream of live audio. */
 export interface StreamInfo {
@@ -63,6 +63,7 @@ const REASONS: Record<QualityReason, Reason> = {
   [QualityReason.RECOVERY]: "recovery",
   [QualityReason.PROBE]: "probe",
   [QualityReason.CHOICE]: "choice",
+  [QualityReason.CAPACITY]: "capacity",
 };
 const STATES: Record<AudioState, StreamState> = {
   [AudioState.UNSPECIFIED]: "created",

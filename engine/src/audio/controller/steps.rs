@@ -20,8 +20,6 @@ const MUSIC_KNEE: u32 = 48_000;
 const VOICE_KNEE: u32 = 24_000;
 /// A step that saves less than this, per cent, is no step.
 const SAVING_MIN: u32 = 10;
-/// Copies of frames of more than this are made of the lowest rung, as [`crate::audio::Ring`] does.
-const COPY_BITS_MAX: u32 = 48_000;
 
 /// A stream's rungs in the packet times that make sense, best first. Made once for a stream and shared by its listeners.
 #[derive(Debug, Clone)]
@@ -82,11 +80,7 @@ impl Step {
 impl Steps {
     /// `None` without rungs: then there is nothing to decide.
     pub fn new(ladder: &Ladder, profile: AudioProfile) -> Option<Self> {
-        Self::of_rungs(ladder.rungs(), profile)
-    }
-
-    /// The same of rungs that not only the publisher made, best first.
-    pub fn of_rungs(rungs: &[PublishedRung], profile: AudioProfile) -> Option<Self> {
+        let rungs = ladder.rungs();
         let knee = match profile {
             AudioProfile::Music | AudioProfile::Unspecified => MUSIC_KNEE,
             AudioProfile::Voice => VOICE_KNEE,
@@ -97,13 +91,13 @@ impl Steps {
         let mut datagrams: Vec<Step> = Vec::new();
         let mut stream: Vec<Step> = Vec::new();
         for (place, rung) in (0..).zip(rungs) {
-            let copy = if rung.bits_per_second > COPY_BITS_MAX { last } else { rung };
+            let copy_bits = ladder.bits_of(ladder.copy_of(number(rung)));
             let step = |packet_frames| Step {
                 rung: number(rung),
                 place,
                 packet_frames,
                 bits: rung.bits_per_second,
-                copy_bits: copy.bits_per_second,
+                copy_bits,
             };
             stream.push(step(3));
             let longest = if rung.bits_per_second > good.bits_per_second { 1 } else { 3 };
@@ -116,6 +110,11 @@ impl Steps {
             }
         }
         Some(Self { datagrams: datagrams.into(), stream: stream.into() })
+    }
+
+    /// Of rungs that are always there, best first.
+    pub fn of_rungs(rungs: &[PublishedRung], profile: AudioProfile) -> Option<Self> {
+        Self::new(&Ladder::of(rungs.to_vec()), profile)
     }
 
     pub(super) fn of(&self, carrier: Carrier) -> &[Step] {

@@ -199,6 +199,8 @@ const (
 	QualityReason_QUALITY_REASON_PROBE QualityReason = 5
 	// The listener, the platform or the publisher chose.
 	QualityReason_QUALITY_REASON_CHOICE QualityReason = 6
+	// The server has no room to make the rung that the network would have: this is the nearest one that is published.
+	QualityReason_QUALITY_REASON_CAPACITY QualityReason = 7
 )
 
 // Enum value maps for QualityReason.
@@ -211,6 +213,7 @@ var (
 		4: "QUALITY_REASON_RECOVERY",
 		5: "QUALITY_REASON_PROBE",
 		6: "QUALITY_REASON_CHOICE",
+		7: "QUALITY_REASON_CAPACITY",
 	}
 	QualityReason_value = map[string]int32{
 		"QUALITY_REASON_UNSPECIFIED": 0,
@@ -220,6 +223,7 @@ var (
 		"QUALITY_REASON_RECOVERY":    4,
 		"QUALITY_REASON_PROBE":       5,
 		"QUALITY_REASON_CHOICE":      6,
+		"QUALITY_REASON_CAPACITY":    7,
 	}
 )
 
@@ -1128,7 +1132,8 @@ type Listening struct {
 	Stream *AudioStream           `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
 	// Names the stream in media packets, on this node.
 	Handle uint32 `protobuf:"varint,2,opt,name=handle,proto3" json:"handle,omitempty"`
-	// Best first. Empty while nobody publishes.
+	// Best first: those that are published, and those that the server makes for who needs them. Empty while nobody
+	// publishes.
 	Rungs   []*PublishedRung `protobuf:"bytes,3,rep,name=rungs,proto3" json:"rungs,omitempty"`
 	Quality *AudioQuality    `protobuf:"bytes,4,opt,name=quality,proto3" json:"quality,omitempty"`
 	// Send a ReceiverReport this often.
@@ -1601,7 +1606,7 @@ func (x *ReceiverReport) GetBufferMs() uint32 {
 type StreamChanged struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Stream *AudioStream           `protobuf:"bytes,1,opt,name=stream,proto3" json:"stream,omitempty"`
-	// For listeners, when the publisher's rungs are others than before.
+	// For listeners, when the rungs are others than before.
 	Rungs         []*PublishedRung `protobuf:"bytes,2,rep,name=rungs,proto3" json:"rungs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1831,7 +1836,7 @@ const file_veza_v1_audio_proto_rawDesc = "" +
 	"\x10QUALITY_PIN_AUTO\x10\x00\x12\x13\n" +
 	"\x0fQUALITY_PIN_LOW\x10\x01\x12\x16\n" +
 	"\x12QUALITY_PIN_MEDIUM\x10\x02\x12\x14\n" +
-	"\x10QUALITY_PIN_HIGH\x10\x03*\xd3\x01\n" +
+	"\x10QUALITY_PIN_HIGH\x10\x03*\xf0\x01\n" +
 	"\rQualityReason\x12\x1e\n" +
 	"\x1aQUALITY_REASON_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14QUALITY_REASON_START\x10\x01\x12\x1d\n" +
@@ -1839,7 +1844,8 @@ const file_veza_v1_audio_proto_rawDesc = "" +
 	"\x13QUALITY_REASON_LOSS\x10\x03\x12\x1b\n" +
 	"\x17QUALITY_REASON_RECOVERY\x10\x04\x12\x18\n" +
 	"\x14QUALITY_REASON_PROBE\x10\x05\x12\x19\n" +
-	"\x15QUALITY_REASON_CHOICE\x10\x06B=Z;github.com/veza-platform/veza/clients/go/gen/veza/v1;vezav1b\x06proto3"
+	"\x15QUALITY_REASON_CHOICE\x10\x06\x12\x1b\n" +
+	"\x17QUALITY_REASON_CAPACITY\x10\aB=Z;github.com/veza-platform/veza/clients/go/gen/veza/v1;vezav1b\x06proto3"
 
 var (
 	file_veza_v1_audio_proto_rawDescOnce sync.Once

@@ -10,6 +10,7 @@ const REASONS: Partial<Record<Reason, string>> = {
   loss: "the network loses packets",
   recovery: "the network is well again",
   probe: "trying for more",
+  capacity: "the server is busy",
 };
 
 /** What a stream is, in one line. */
@@ -22,7 +23,7 @@ export function streamText({ owner, listeners, playing, onAir, state }: StreamIn
 export function qualityText(quality: Quality | undefined): string {
   if (!quality) return "";
   const why = REASONS[quality.reason];
-  return `${Math.round(quality.bitsPerSecond / 1_000)} kb/s${why && quality.pin === "auto" ? `: ${why}` : ""}`;
+  return `${Math.round(quality.bitsPerSecond / 1_000)} kb/s${why && (quality.pin === "auto" || quality.reason === "capacity") ? `: ${why}` : ""}`;
 }
 
 /** How listening goes, in few words. */
