@@ -52,7 +52,7 @@ pub struct App {
     store: Arc<dyn Store>,
     transports: Transports,
     gateway: Option<Gateway>,
-    icecast: Option<(icecast::Door, SocketAddr)>,
+    icecast: Option<icecast::Door>,
     admissions: Admissions,
     registry: Arc<Registry>,
     metrics: Option<SocketAddr>,
@@ -191,7 +191,10 @@ impl App {
             registry: Arc::clone(&registry),
             clock,
         });
-        let icecast = open_icecast(&config, &node, &tasks)?;
+        let icecast = config.icecast.as_ref();
+        let icecast = icecast
+            .map(|door| icecast::Door::bind(door, &config.data_dir, Arc::clone(&node), tasks.clone()))
+            .transpose()?;
         let door = door(node, tasks.clone());
         let transports =
             Transports::bind(&config, &certificates, admissions.clone(), site, page::FILES, door, tasks.clone())
@@ -215,7 +218,7 @@ impl App {
         if let Some(gateway) = gateway {
             tasks.spawn("gateway", gateway.run(accepting.clone()));
         }
-        if let Some((door, _)) = icecast {
+        if let Some(door) = icecast {
             tasks.spawn("icecast", door.run(accepting.clone()));
         }
         stop.asked().await;
@@ -241,11 +244,11 @@ impl App {
             websocket_tls = addresses.websocket_tls,
             gateway = self.gateway.as_ref().map(|gateway| tracing::field::display(gateway.address())),
             metrics = self.metrics.map(tracing::field::display),
-            icecast = self.icecast.as_ref().map(|(_, address)| tracing::field::display(*address)),
+            icecast = self.icecast.as_ref().map(|door| tracing::field::display(door.address())),
             "listening"
         );
         if self.config.environment == Environment::Development {
-            let icecast = self.icecast.as_ref().map(|(_, address)| *address);
+            let icecast = self.icecast.as_ref().map(icecast::Door::address);
             greet(&self.config, addresses, self.gateway.as_ref(), self.metrics, icecast);
         }
     }
@@ -348,17 +351,6 @@ async fn heard(signal: Option<&mut Signal>) {
         }
         None => std::future::pending().await,
     }
-}
-
-fn open_icecast(
-    config: &Config,
-    node: &Arc<Node>,
-    tasks: &Tasks,
-) -> Result<Option<(icecast::Door, SocketAddr)>, icecast::OpenError> {
-    let Some(door) = &config.icecast else { return Ok(None) };
-    let door = icecast::Door::bind(door, &config.data_dir, Arc::clone(node), tasks.clone())?;
-    let address = door.address()?;
-    Ok(Some((door, address)))
 }
 
 fn door(node: Arc<Node>, tasks: Tasks) -> Door {

@@ -23,6 +23,7 @@ use screen::Screen;
 
 /// Lines that are read before earlier ones are answered.
 const LINES_MAX: usize = 256;
+
 /// Chat in the terminal. The token comes from VEZA_TOKEN or a file; without one the development login gives it.
 #[derive(Debug, Clone, Args)]
 pub struct ChatArgs {

@@ -49,6 +49,7 @@ const TRANSPORT: &str = "icecast";
 /// The door, bound.
 pub struct Door {
     listener: TcpListener,
+    address: SocketAddr,
     shared: Arc<Shared>,
 }
 
@@ -93,18 +94,16 @@ impl Door {
         let passwords = SourceKeys::load(data_dir)?;
         let listener = tcp::bind((config.host, config.port).into())?;
         let shared = Shared { node, tasks, passwords, sources_max: config.sources_max, mounts: Mutex::default() };
-        Ok(Self { listener, shared: Arc::new(shared) })
+        Ok(Self { address: listener.local_addr()?, listener, shared: Arc::new(shared) })
     }
 
-    /// # Errors
-    /// When the system does not know.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Accepts until the token is cancelled, and serves nobody beyond it.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { listener, shared } = self;
+        let Self { listener, shared, .. } = self;
         let stopping = stop.clone();
         tcp::accept(listener, stop, move |stream, remote| {
             let (door, stop) = (Arc::clone(&shared), stopping.clone());
@@ -119,10 +118,9 @@ impl Door {
 impl Shared {
     /// Serves one connection to its end.
     async fn serve(&self, mut stream: TcpStream, remote: SocketAddr) {
-        let mut is_modern = false;
-        let answer = match self.node.admissions.try_admit(remote.ip()) {
-            Ok(_admission) => self.request(&mut stream, remote, &mut is_modern).await,
-            Err(refusal) => Some(refusal.into()),
+        let (is_modern, answer) = match self.node.admissions.try_admit(remote.ip()) {
+            Ok(_admission) => self.request(&mut stream, remote).await,
+            Err(refusal) => (false, Some(refusal.into())),
         };
         let Some(answer) = answer else { return };
         declared::icecast_answers_total(answer.label()).increment(1);
@@ -136,17 +134,16 @@ impl Shared {
         }
     }
 
-    /// One request; `None` where it was answered before its body came.
-    async fn request(&self, stream: &mut TcpStream, remote: SocketAddr, is_modern: &mut bool) -> Option<Answer> {
+    /// One request: whether it knows HTTP/1.1, and its answer, if that was not given before its body came.
+    async fn request(&self, stream: &mut TcpStream, remote: SocketAddr) -> (bool, Option<Answer>) {
         let mut buffer = BytesMut::new();
         let head = tokio::time::timeout(HEAD_WITHIN, head(stream, &mut buffer)).await;
         let head = head.unwrap_or_else(|_elapsed| Err(Answer::new(408, "the head did not come in time")));
         let request = match head.and_then(|head| Request::parse(&head).map_err(Answer::from)) {
             Ok(request) => request,
-            Err(answer) => return Some(answer),
+            Err(answer) => return (false, Some(answer)),
         };
-        *is_modern = request.is_modern;
-        self.answer(stream, buffer, &request, remote).await.unwrap_or_else(Some)
+        (request.is_modern, self.answer(stream, buffer, &request, remote).await.unwrap_or_else(Some))
     }
 
     async fn answer(
@@ -183,7 +180,7 @@ impl Shared {
         }
         if let Ask::Playing { playing, .. } = &request.ask {
             let guest = Guest::passing(&self.node, checked);
-            self.node.audio.tell_playing(guest.caller(), mount, playing).await?;
+            self.node.audio.set_playing(guest.caller(), mount, playing).await?;
             return Ok(Some(Answer::new(200, "said")));
         }
         if !request.is_sound() {

@@ -61,7 +61,9 @@ impl Audio {
                 self.publish(caller, seat, &stream, ladder).await.map(reply::Result::StreamPublished)
             }
             AudioAsk::End { stream } => self.end(caller, &stream).await,
-            AudioAsk::SetPlaying { stream, playing } => self.set_playing(caller, &stream, &playing).await,
+            AudioAsk::SetPlaying { stream, playing } => {
+                self.set_playing(caller, &stream, &playing).await.map(|()| reply::Result::PlayingSet(PlayingSet {}))
+            }
             AudioAsk::Listen { stream, pin } => self.listen(caller, seat, &stream, pin, media).await,
             AudioAsk::Unlisten { stream } => {
                 let handle = seat.give_up(&stream).ok_or_else(not_listening)?;
@@ -142,7 +144,11 @@ impl Audio {
         }
     }
 
-    pub(super) async fn publish(
+    /// Goes on air with these rungs.
+    ///
+    /// # Errors
+    /// When the stream is over or not the caller's to publish, or the caller is at as many streams as may be.
+    pub async fn publish(
         &self,
         caller: &Caller,
         seat: &Arc<Seat>,
@@ -173,14 +179,17 @@ impl Audio {
         Ok(reply::Result::StreamEnded(StreamEnded { stream: Some(shown(&row.stream)) }))
     }
 
-    pub(super) async fn set_playing(&self, caller: &Caller, stream: &str, playing: &str) -> Answered {
+    /// Says what is played: a line that has been checked, or nothing.
+    ///
+    /// # Errors
+    /// When the stream is not the caller's to publish.
+    pub async fn set_playing(&self, caller: &Caller, stream: &str, playing: &str) -> Result<(), Error> {
         let changed = self.change(caller, stream, Right::Publish, |stream, now_ms| {
             let playing = NowPlaying { title: playing.to_owned(), since_ms: now_ms, ..NowPlaying::default() };
             let now_playing = Some(playing).filter(|playing| !playing.title.is_empty());
             Ok(Some(streams::changed(Stream { now_playing, ..stream.clone() })))
         });
-        changed.await?;
-        Ok(reply::Result::PlayingSet(PlayingSet {}))
+        changed.await.map(drop)
     }
 
     async fn listen(

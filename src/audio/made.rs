@@ -2,13 +2,16 @@
 
 use tokio::sync::mpsc;
 use veza_engine::Timestamp;
-use veza_engine::audio::{Ladder, Offer, Ready, Ring, Served, number};
+use veza_engine::audio::{GRID, Ladder, Offer, Ready, Ring, Served, number};
 use veza_proto::v1::{AudioProfile, PublishedRung};
+use veza_sound::feed::SWITCH_EVERY;
 use veza_sound::opus::Coding;
 
 use super::pool::{Line, MadeFrames, Pool};
 use super::shard::Command;
 
+// Switch points are where listeners look for them.
+const _: () = assert!(GRID == SWITCH_EVERY);
 /// What an encoder spends on a frame, 0 to 10: what sounds better takes longer.
 const COMPLEXITY: u8 = 5;
 /// When nothing has come back for so many frames, nothing does: the threads have too much to do.

@@ -1,15 +1,12 @@
 //! Streams for publishers whose links speak no protocol of ours: the same asks, answered to who waits.
 
-use std::sync::Arc;
-
-use veza_engine::audio::Ladder;
 use veza_engine::streams::{WrongState, check_new_id};
 use veza_proto::gateway::v1::{Stream, StreamProfile, StreamState};
-use veza_proto::v1::{AudioState, AudioStream, Error, ErrorCode, Push, StreamPublished, push, server_frame};
+use veza_proto::v1::{AudioState, AudioStream, Error, ErrorCode, Push, push, server_frame};
 
+use super::Audio;
 use super::asks::{Right, over};
 use super::channel::REPLACED;
-use super::{Audio, Seat};
 use crate::hub::Caller;
 use crate::hub::mailbox::Letter;
 
@@ -56,39 +53,19 @@ impl Audio {
         }
         Ok(stream)
     }
+}
 
-    /// Goes on air.
-    ///
-    /// # Errors
-    /// As `publish_stream`.
-    pub async fn go_on_air(
-        &self,
-        caller: &Caller,
-        seat: &Arc<Seat>,
-        id: &str,
-        ladder: Ladder,
-    ) -> Result<StreamPublished, Error> {
-        self.publish(caller, seat, id, ladder).await
-    }
-
-    /// Says what is played.
-    ///
-    /// # Errors
-    /// As `set_playing`.
-    pub async fn tell_playing(&self, caller: &Caller, id: &str, playing: &str) -> Result<(), Error> {
-        self.set_playing(caller, id, playing).await.map(drop)
-    }
-
-    /// Whether a letter says that its reader publishes no more.
-    pub fn is_lost(letter: &Letter) -> Option<Lost> {
+impl Lost {
+    /// What a letter says of its reader, who publishes no more.
+    pub fn told_by(letter: &Letter) -> Option<Self> {
         let Letter::Told(frame) = letter else { return None };
         let frame = frame.frame();
         let Some(server_frame::Frame::Push(Push { event: Some(event) })) = &frame.frame else { return None };
         if let push::Event::IngestReport(report) = event {
-            return (report.refusal == REPLACED).then_some(Lost::Replaced);
+            return (report.refusal == REPLACED).then_some(Self::Replaced);
         }
         let push::Event::StreamChanged(changed) = event else { return None };
         let is_over = changed.stream.as_ref().is_some_and(|stream| stream.state() == AudioState::Ended);
-        is_over.then_some(Lost::Ended)
+        is_over.then_some(Self::Ended)
     }
 }

@@ -3,10 +3,14 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::hmac;
 
 use super::AuthError;
 
+/// As long as the hash (RFC 2104, section 3).
+const HMAC_KEY_BYTES: usize = 32;
 /// The largest key file that is read, bytes.
 const KEY_FILE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -24,6 +28,15 @@ pub fn load_or_create(path: &Path, make: impl FnOnce() -> Vec<u8>) -> Result<Vec
         read_bounded(path)
     };
     attempt().map_err(|source| AuthError::File { path: path.into(), source })
+}
+
+/// The key of HMAC-SHA256 in `path`, made and kept when there is none. `wrong` says what a file is that holds none.
+pub(super) fn hmac(path: PathBuf, wrong: &'static str) -> Result<hmac::Key, AuthError> {
+    let bytes = load_or_create(&path, || rand::random::<[u8; HMAC_KEY_BYTES]>().into())?;
+    if bytes.len() != HMAC_KEY_BYTES {
+        return Err(AuthError::Key { path, why: wrong });
+    }
+    Ok(hmac::Key::new(hmac::HMAC_SHA256, &bytes))
 }
 
 /// Reads a key and, when `strict`, refuses one that everybody may read unless it is public.

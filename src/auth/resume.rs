@@ -16,7 +16,6 @@ pub const RESUME_VALID_MS: u64 = 24 * 3600 * 1000;
 /// A clock that was set back between two processes is tolerated this far.
 const SKEW_MS: u64 = 60_000;
 const VERSION: u8 = 1;
-const KEY_BYTES: usize = 32;
 const TAG_BYTES: usize = 32;
 /// Version, session id, time of issue; the user and the tag follow.
 const HEAD_BYTES: usize = 1 + 16 + 8;
@@ -35,19 +34,8 @@ impl ResumeKeys {
     /// # Errors
     /// When the file cannot be read or made, or is no such key.
     pub fn load(data_dir: &Path) -> Result<Self, AuthError> {
-        let path = data_dir.join("auth").join("resume.key");
-        let bytes = key_file::load_or_create(&path, || rand::random::<[u8; KEY_BYTES]>().into())?;
-        if bytes.len() != KEY_BYTES {
-            return Err(AuthError::Key {
-                path,
-                why: "a resume key has 32 bytes; remove the file to have a new one made",
-            });
-        }
-        Ok(Self::new(&bytes))
-    }
-
-    fn new(key: &[u8]) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key) }
+        let wrong = "a resume key has 32 bytes; remove the file to have a new one made";
+        Ok(Self { key: key_file::hmac(data_dir.join("auth").join("resume.key"), wrong)? })
     }
 
     /// The token that lets `user` take up the session again.
@@ -88,6 +76,12 @@ impl ResumeKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl ResumeKeys {
+        fn new(key: &[u8]) -> Self {
+            Self { key: hmac::Key::new(hmac::HMAC_SHA256, key) }
+        }
+    }
 
     const NOW: u64 = 1_700_000_000_000;
 

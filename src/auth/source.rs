@@ -13,7 +13,6 @@ use super::{AuthError, Identity, TOKEN_LIFE_MAX, key_file};
 const VALID_MS: u64 = 30 * 24 * 3_600 * 1_000;
 const _: () = assert!(VALID_MS as u128 <= TOKEN_LIFE_MAX.as_millis());
 
-const KEY_BYTES: usize = 32;
 /// The front of an HMAC-SHA256 (RFC 2104, section 5): nobody guesses 128 bits.
 const TAG_BYTES: usize = 16;
 /// The time of issue in seconds, big-endian.
@@ -45,17 +44,8 @@ impl SourceKeys {
     /// # Errors
     /// When the file cannot be read or made, or is no such key.
     pub fn load(data_dir: &Path) -> Result<Self, AuthError> {
-        let path = data_dir.join("auth").join("source.key");
-        let bytes = key_file::load_or_create(&path, || rand::random::<[u8; KEY_BYTES]>().into())?;
-        if bytes.len() != KEY_BYTES {
-            let why = "a key of source passwords has 32 bytes; remove the file to have a new one made";
-            return Err(AuthError::Key { path, why });
-        }
-        Ok(Self::new(&bytes))
-    }
-
-    fn new(key: &[u8]) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key) }
+        let wrong = "a key of source passwords has 32 bytes; remove the file to have a new one made";
+        Ok(Self { key: key_file::hmac(data_dir.join("auth").join("source.key"), wrong)? })
     }
 
     /// A password of 28 characters for this user.
@@ -106,6 +96,12 @@ fn expires_ms(issued_s: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl SourceKeys {
+        fn new(key: &[u8]) -> Self {
+            Self { key: hmac::Key::new(hmac::HMAC_SHA256, key) }
+        }
+    }
 
     const NOW: u64 = 1_700_000_000_999;
 

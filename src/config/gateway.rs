@@ -1,4 +1,3 @@
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::reader::Reader;
@@ -10,16 +9,12 @@ const TOKEN_BYTES_MAX: usize = 4096;
 
 impl Reader<'_> {
     pub(super) fn gateway(&mut self, environment: Option<Environment>) -> Option<Gateway> {
-        let host = self.checked("GRPC_HOST", |text| {
-            text.parse::<IpAddr>()
-                .map(|_| ())
-                .map_err(|_| "allowed: an IP address, not a name; 0.0.0.0 or :: for all".into())
-        });
+        let host = self.address("GRPC_HOST");
         let port = self.number("GRPC_PORT");
         let tls = self.gateway_tls(environment);
         let services = self.gateway_services();
         let reflection = self.flag_or("GRPC_REFLECTION", environment == Some(Environment::Development));
-        let host: IpAddr = host?.parse().ok()?;
+        let host = host?;
         let (tls, client_ca) = tls?;
         if tls.is_none() && !host.is_loopback() && !matches!(services, Some(Services::Nobody) | None) {
             self.warnings.push(

@@ -1,5 +1,3 @@
-use std::net::IpAddr;
-
 use super::Icecast;
 use super::reader::Reader;
 
@@ -7,11 +5,7 @@ impl Reader<'_> {
     /// `Some(None)` where the door stays shut: no port is set.
     pub(super) fn icecast(&mut self) -> Option<Option<Icecast>> {
         const PORT: &str = "ICECAST_PORT";
-        let host = self.checked("ICECAST_HOST", |text| {
-            text.parse::<IpAddr>()
-                .map(|_| ())
-                .map_err(|_| "allowed: an IP address, not a name; 0.0.0.0 or :: for all".into())
-        });
+        let host = self.address("ICECAST_HOST");
         let sources_max = self.number("ICECAST_SOURCES_MAX");
         let port = match self.source.get(PORT) {
             Some(_) => Some(self.number_or(PORT, 0)?),
@@ -20,7 +14,7 @@ impl Reader<'_> {
                 None
             }
         };
-        let host: IpAddr = host?.parse().ok()?;
+        let host = host?;
         if port.is_some() && !host.is_loopback() {
             self.warnings.push(
                 "ICECAST_HOST: source clients send their tokens without TLS, readable for whoever listens on the way"

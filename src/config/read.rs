@@ -1,6 +1,5 @@
 mod trust;
 
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -132,18 +131,14 @@ impl Reader<'_> {
     }
 
     fn network(&mut self, environment: Option<Environment>) -> Option<Network> {
-        let host = self.checked("HOST", |text| {
-            text.parse::<IpAddr>()
-                .map(|_| ())
-                .map_err(|_| "allowed: an IP address, not a name; 0.0.0.0 or :: for all".into())
-        });
+        let host = self.address("HOST");
         let port = self.number("PORT");
         let webtransport_port = self.number_or("WEBTRANSPORT_PORT", u64::from(port.unwrap_or(0)));
         let ws_port = self.number("WS_PORT");
         let allowed_origins = self.origins(environment);
         let public_url = self.public_url(environment);
         Some(Network {
-            host: host?.parse().ok()?,
+            host: host?,
             port: port?,
             webtransport_port: webtransport_port?,
             ws_port: ws_port?,

@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::problem::Problem;
@@ -31,6 +32,16 @@ impl<'a> Reader<'a> {
                 None
             }
         }
+    }
+
+    /// An address to bind.
+    pub(super) fn address(&mut self, name: &'static str) -> Option<IpAddr> {
+        let text = self.checked(name, |text| {
+            text.parse::<IpAddr>()
+                .map(|_| ())
+                .map_err(|_| "allowed: an IP address, not a name; 0.0.0.0 or :: for all".into())
+        });
+        text?.parse().ok()
     }
 
     pub(super) fn choice(&mut self, name: &'static str) -> Option<&'static str> {

@@ -4,13 +4,12 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::Either;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 use veza_engine::audio::Ladder;
 use veza_proto::CloseCode;
-use veza_proto::media::{MediaFrame, MediaPacket};
-use veza_proto::v1::{PublishedRung, StreamPublished};
+use veza_proto::media::MediaPacket;
+use veza_proto::v1::StreamPublished;
 use veza_sound::feed::{Fed, Frame};
 use veza_sound::source::SourceError;
 
@@ -21,6 +20,7 @@ use super::pace::Pace;
 use crate::audio::{Audio, Lost};
 use crate::hub::mailbox::{Letter, Order};
 use crate::session::guest::Guest;
+use crate::wire;
 
 /// A source that sends nothing for so long has gone.
 pub(super) const SILENT_MAX: Duration = Duration::from_secs(10);
@@ -182,25 +182,15 @@ impl Air<'_> {
     }
 
     async fn publish(&self, opened: &Opened) -> Result<StreamPublished, veza_proto::v1::Error> {
-        let rung = |rung: &veza_sound::feed::Rung| PublishedRung {
-            rung: rung.number.into(),
-            bits_per_second: rung.bits_per_second,
-            channels: rung.channels.into(),
-        };
-        let ladder = Ladder::parse(opened.rungs.iter().map(rung).collect())?;
-        let published = self.audio.go_on_air(self.guest.caller(), self.guest.seat(), self.stream, ladder).await?;
+        let ladder = Ladder::parse(wire::published(&opened.rungs))?;
+        let published = self.audio.publish(self.guest.caller(), self.guest.seat(), self.stream, ladder).await?;
         tracing::info!(stream = self.stream, passes = opened.passes, "a source is on air");
         Ok(published)
     }
 
     fn send(&self, handle: u32, index: u32, frame: Frame) {
-        let frames = frame.rungs.into_iter().map(|coded| MediaFrame {
-            age: 0,
-            rung: coded.rung,
-            switch_point: coded.fresh,
-            payload: coded.payload.into(),
-        });
-        let packet = MediaPacket { handle, newest: index, level: frame.level, fresh: 1, frames: frames.collect() };
+        let Frame { level, rungs, .. } = frame;
+        let packet = MediaPacket { handle, newest: index, level, fresh: 1, frames: wire::frames(rungs) };
         match packet.write() {
             Ok(packet) => self.audio.packet(self.guest.caller().session, packet.slice(1..), Instant::now()),
             Err(error) => tracing::debug!(%error, "a source's frame is not sent"),
@@ -208,23 +198,17 @@ impl Air<'_> {
     }
 
     async fn playing(&self, playing: &str) {
-        if let Err(error) = self.audio.tell_playing(self.guest.caller(), self.stream, playing).await {
+        if let Err(error) = self.audio.set_playing(self.guest.caller(), self.stream, playing).await {
             tracing::debug!(stream = self.stream, code = ?error.code(), "what is played could not be said");
         }
     }
 
     /// Until it may not go on.
     async fn stopped(&self) -> End {
-        let expired = tokio::time::sleep(self.left);
-        let leave = Either::Left(std::future::pending::<()>());
-        let (mut expired, mut leave) = (pin!(expired), pin!(leave));
+        let (mut until, mut then) = (tokio::time::Instant::now() + self.left, Stop::Expired);
         let stop = loop {
-            let letter = tokio::select! {
-                letter = self.guest.letter() => letter,
-                () = expired.as_mut() => break Stop::Expired,
-                () = leave.as_mut() => break Stop::Closed(CloseCode::Draining),
-            };
-            match Audio::is_lost(&letter) {
+            let Ok(letter) = tokio::time::timeout_at(until, self.guest.letter()).await else { break then };
+            match Lost::told_by(&letter) {
                 Some(Lost::Ended) => break Stop::Ended,
                 Some(Lost::Replaced) => break Stop::Replaced,
                 None => {}
@@ -233,7 +217,10 @@ impl Air<'_> {
             match *order {
                 Order::Close { code, .. } => break Stop::Closed(code),
                 Order::Drain { after } => {
-                    leave.set(Either::Right(tokio::time::sleep(after)));
+                    let leave = tokio::time::Instant::now() + after;
+                    if leave < until {
+                        (until, then) = (leave, Stop::Closed(CloseCode::Draining));
+                    }
                 }
             }
         };

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use veza_client::proto::media::MediaFrame;
 use veza_client::proto::v1::client_frame::Command;
 use veza_client::proto::v1::{AudioProfile, CreateStream, ErrorCode, Hello, PublishedRung};
 use veza_client::reconnect::{Next, after, backoff};
@@ -11,6 +10,7 @@ use veza_sound::feed::{Frame, Rung};
 
 use super::PublishArgs;
 use crate::reach::Reached;
+use crate::wire;
 
 /// What goes on air, and where.
 pub(super) struct Show {
@@ -35,12 +35,7 @@ impl Show {
         let title = args.title.clone().or_else(name).unwrap_or_else(|| args.stream.clone());
         let (stream, profile) = (args.stream.clone(), profile.into());
         let create = CreateStream { stream, title, profile, ..CreateStream::default() };
-        let rung = |rung: &Rung| PublishedRung {
-            rung: rung.number.into(),
-            bits_per_second: rung.bits_per_second,
-            channels: rung.channels.into(),
-        };
-        Self { reached, create, rungs: rungs.iter().map(rung).collect(), token: String::new() }
+        Self { reached, create, rungs: wire::published(rungs), token: String::new() }
     }
 
     pub(super) fn stream(&self) -> &str {
@@ -95,13 +90,7 @@ impl Show {
 impl Air {
     /// Sends a frame on every rung when it is time for it.
     pub(super) async fn send(&mut self, Frame { skipped, level, rungs }: Frame) -> Result<(), Error> {
-        let frames = rungs.into_iter().map(|coded| MediaFrame {
-            age: 0,
-            rung: coded.rung,
-            switch_point: coded.fresh,
-            payload: coded.payload.into(),
-        });
-        match self.publisher.send(skipped, level, frames.collect()).await {
+        match self.publisher.send(skipped, level, wire::frames(rungs)).await {
             // It is left out, as if it were lost.
             Ok(()) | Err(PublishError::Frame(_) | PublishError::Displaced(_)) => Ok(()),
             Err(PublishError::Client(error)) => Err(error),
