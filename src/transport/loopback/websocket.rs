@@ -173,7 +173,7 @@ async fn headers_up_to_the_limit_and_past_it() {
     assert!(raw(&house, &upgrade(17 * 1024)).await.starts_with("HTTP/1.1 431"));
     let begun = std::time::Instant::now();
     raw_ignoring_reset(&house, &upgrade(1024 * 1024)).await;
-    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert!(begun.elapsed() < Duration::from_secs(8));
 }
 
 async fn raw_ignoring_reset(house: &House, request: &str) {
