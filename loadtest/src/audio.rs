@@ -1,6 +1,6 @@
 //! Live audio: streams that are published as by microphones, and listeners who report as players do.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -19,6 +19,7 @@ use crate::crowd::Opening;
 use crate::idle::check_descriptors;
 use crate::process::Process;
 use crate::report::{self, Report, say};
+use crate::scrape::{self, Buckets};
 use crate::site::{Site, SiteArgs};
 use crate::{Failure, tokens};
 
@@ -26,6 +27,8 @@ use crate::{Failure, tokens};
 const ASKS: usize = 64;
 /// What is heard before this is not measured: listeners are still coming to their shape.
 const WARMUP: Duration = Duration::from_secs(2);
+/// From a publisher's packet read to the last listener's connection given it.
+const FORWARD: &str = "veza_audio_forward_seconds";
 /// Frames of an Opus packet at full band, 20 ms.
 const TOC: u8 = 0xfc;
 
@@ -49,6 +52,9 @@ pub(crate) struct Args {
     /// What listeners ask for: 0 leaves it to the server, 1 is low, 2 medium, 3 high.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..=3))]
     pin: i32,
+    /// The server's Prometheus page, to tell how long packets take inside it.
+    #[arg(long, value_name = "URL")]
+    metrics: Option<String>,
     /// Handshakes under way at once.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4_096))]
     at_once: u16,
@@ -63,6 +69,39 @@ impl Args {
     pub(crate) fn measured(&self) -> Duration {
         Duration::from_secs(self.seconds.into())
     }
+
+    /// What the server says of its packets, if it is asked.
+    async fn inside(&self) -> Result<Option<Inside>, Failure> {
+        let Some(url) = &self.metrics else { return Ok(None) };
+        let page = scrape::page(url, self.site.allow_remote).await?;
+        let forward = Buckets::of(&page, FORWARD).ok_or_else(|| Failure::setup(format!("{url} has no {FORWARD}")))?;
+        let total = |name| scrape::total(&page, name);
+        let (sent, dropped) = (total("veza_audio_packets_sent_total"), total("veza_audio_packets_dropped_total"));
+        Ok(Some(Inside { forward, sent, dropped }))
+    }
+}
+
+/// What is measured: everything has a time since `begun`, and is counted for as long as `measured` from `start` on, which is
+/// set when everybody listens.
+struct Window {
+    begun: Instant,
+    measured: Duration,
+    start: OnceLock<Instant>,
+}
+
+impl Window {
+    fn has(&self, came: Instant) -> bool {
+        self.start.get().is_some_and(|start| (*start..=*start + self.measured).contains(&came))
+    }
+}
+
+/// What the server has counted until a moment.
+struct Inside {
+    /// How long packets have taken.
+    forward: Buckets,
+    sent: u64,
+    /// What was not sent because it was too old by then, or had no way.
+    dropped: u64,
 }
 
 /// What one listener has heard since the warm-up.
@@ -112,23 +151,27 @@ pub(crate) async fn run(args: Args) -> Result<Report, Failure> {
     }
     let begun = Instant::now();
     let (stop, stopped) = watch::channel(false);
+    let window = Arc::new(Window { begun, measured: args.measured(), start: OnceLock::new() });
+    let listening = listen_all(sessions, &names, args.pin, &window, &stopped).await?;
+    say(&format!("{} listeners of {streams} streams", listening.len()));
+    // Nobody speaks before everybody listens, for more than the machine can do would keep the last ones out.
     let mut talking = JoinSet::new();
     for ((connection, pushes), published) in &publishers {
         let _quiet = pushes;
         talking.spawn(talk(connection.clone(), published.clone(), args.bits, begun, stopped.clone()));
     }
-    let listening = listen_all(sessions, &names, &args, begun, &stopped).await?;
-    say(&format!("{} listeners of {streams} streams", listening.len()));
+    window.start.get_or_init(|| Instant::now() + WARMUP);
 
     tokio::time::sleep(WARMUP).await;
     let before = site.process.map(Process::sample).transpose()?;
     let own_before = Process::this().sample()?;
+    let inside_before = args.inside().await?;
     let since = Instant::now();
-    let measured = Duration::from_secs(args.seconds.into());
-    tokio::time::sleep(measured).await;
+    tokio::time::sleep(args.measured()).await;
     let after = site.process.map(Process::sample).transpose()?;
     let own_after = Process::this().sample()?;
     let took = since.elapsed();
+    let inside_after = args.inside().await?;
     stop.send_replace(true);
     let heard = listening.join_all().await;
     talking.join_all().await;
@@ -154,6 +197,17 @@ pub(crate) async fn run(args: Args) -> Result<Report, Failure> {
     report.figure("frames_later_than_100_ms", late);
     report.decimal("loss_percent", 100.0 * expected.saturating_sub(frames) as f64 / expected.max(1) as f64);
     report.decimal("packets_per_second", packets as f64 / took.as_secs_f64());
+    if let (Some(before), Some(after)) = (inside_before, inside_after) {
+        report.figure("server_sent", after.sent - before.sent);
+        report.figure("server_dropped", after.dropped - before.dropped);
+        let forwarded = after.forward.since(&before.forward);
+        report.figure("forwarded", forwarded.count());
+        for (name, bound) in [("1", 0.001), ("2", 0.002), ("5", 0.005), ("10", 0.01)] {
+            if let Some(percent) = forwarded.percent_within(bound) {
+                report.decimal(format!("forwarded_within_{name}_ms_percent"), percent);
+            }
+        }
+    }
     let own = own_after.cpu.saturating_sub(own_before.cpu);
     report.decimal("load_tool_cores", own.as_secs_f64() / took.as_secs_f64());
     if let (Some(before), Some(after)) = (before, after) {
@@ -173,14 +227,14 @@ pub(crate) async fn run(args: Args) -> Result<Report, Failure> {
 async fn listen_all(
     sessions: impl Iterator<Item = (Connection, Pushes)>,
     names: &[String],
-    args: &Args,
-    begun: Instant,
+    pin: i32,
+    window: &Arc<Window>,
     stopped: &watch::Receiver<bool>,
 ) -> Result<JoinSet<Heard>, Failure> {
     let permits = Arc::new(tokio::sync::Semaphore::new(ASKS));
     let mut asking = JoinSet::new();
     for (at, (connection, pushes)) in sessions.enumerate() {
-        let (stream, pin, permits) = (names[at % names.len()].clone(), args.pin, permits.clone());
+        let (stream, permits) = (names[at % names.len()].clone(), permits.clone());
         asking.spawn(async move {
             let _permit = permits.acquire().await;
             let answer = connection.command(Command::Listen(Listen { stream: stream.clone(), pin })).await;
@@ -196,8 +250,7 @@ async fn listen_all(
         let asked = asked.map_err(|error| Failure::setup(error.to_string()))?;
         let (connection, pushes) = asked.map_err(|error| Failure::setup(format!("listen: {error}")))?;
         let Some(media) = connection.media() else { continue };
-        let measured = Duration::from_secs(args.seconds.into());
-        listening.spawn(listen(connection, pushes, media, begun, measured, stopped.clone()));
+        listening.spawn(listen(connection, pushes, media, Arc::clone(window), stopped.clone()));
     }
     Ok(listening)
 }
@@ -254,12 +307,10 @@ async fn listen(
     connection: Connection,
     mut pushes: Pushes,
     mut media: Media,
-    begun: Instant,
-    measured: Duration,
+    window: Arc<Window>,
     mut stop: watch::Receiver<bool>,
 ) -> Heard {
     let mut heard = Heard { packets: 0, frames: 0, expected: 0, late: 0, times: report::histogram() };
-    let start = Instant::now() + WARMUP;
     let mut reports = tokio::time::interval(Duration::from_millis(250));
     let (mut first, mut highest, mut since): (Option<u32>, u32, ReceiverReport) = (None, 0, ReceiverReport::default());
     loop {
@@ -272,7 +323,7 @@ async fn listen(
                 since.highest = since.highest.max(packet.newest);
                 since.packets += 1;
                 since.received += u32::from(packet.fresh);
-                if came < start || came > start + measured {
+                if !window.has(came) {
                     continue;
                 }
                 first.get_or_insert(packet.newest + 1 - u32::from(packet.fresh));
@@ -283,7 +334,7 @@ async fn listen(
                     let left = frame.payload.get(1..9).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
                     // Of the newest one: the others have waited for it.
                     if let Some(left) = left.filter(|_| frame.age == 0) {
-                        let took = came.duration_since(begun).saturating_sub(Duration::from_nanos(left));
+                        let took = came.duration_since(window.begun).saturating_sub(Duration::from_nanos(left));
                         heard.late += u64::from(took > Duration::from_millis(100));
                         report::record(&mut heard.times, took);
                     }

@@ -20,6 +20,7 @@ mod recorder;
 mod report;
 mod rungs;
 mod schedule;
+mod scrape;
 mod site;
 mod slow;
 mod tokens;

@@ -133,7 +133,7 @@ pub(crate) fn enough_descriptors(process: Process, whose: &str, sockets: u64) ->
 
 /// Whether an address is on this machine; another is an error unless allowed. A load test of somebody else's host is an
 /// attack, and a mistyped address should not make one.
-async fn only_loopback(address: &str, allow_remote: bool) -> Result<bool, Failure> {
+pub(crate) async fn only_loopback(address: &str, allow_remote: bool) -> Result<bool, Failure> {
     let uri = parse(address)?;
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
     let found: Vec<_> = tokio::net::lookup_host((host.as_str(), uri.port_u16().unwrap_or(443)))
