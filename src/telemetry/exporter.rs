@@ -20,8 +20,8 @@ use super::metrics;
 use crate::tasks::Tasks;
 
 /// Upper bounds of every histogram's buckets, seconds: 100 µs to 10 s.
-const BUCKETS: [f64; 16] =
-    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const BUCKETS: [f64; 17] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// Scrapes at a time; one more waits in the listen queue.
 const SCRAPES_MAX: usize = 16;
 /// For a request's head, and for a whole connection.
