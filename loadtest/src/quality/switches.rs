@@ -76,9 +76,11 @@ pub(super) fn run(report: &mut Report, ladder: &Ladder, sound: &[f32], seeds: u6
         report.figure(format!("{name}_count"), both.len());
         quantiles(report, &format!("{name}_click"), both);
         quantiles(report, &format!("{name}_click_to_target"), target);
-        for ((from, to), ratios) in pairs {
-            let [from, to] = [from, to].map(|rung| ladder.bits_per_second[rung] / 1_000);
-            quantiles(report, &format!("{name}_{from}k_to_{to}k_click"), ratios);
+        if way.phase == 0 && !way.resets {
+            for ((from, to), ratios) in pairs {
+                let [from, to] = [from, to].map(|rung| ladder.bits_per_second[rung] / 1_000);
+                quantiles(report, &format!("{name}_{from}k_to_{to}k_click"), ratios);
+            }
         }
     }
     Ok(())
