@@ -10,6 +10,9 @@ pub const FRAME_BYTES_MAX: usize = 1_275;
 /// Speech of no more bits has them for the band up to 8 kHz, which words need; libopus by itself spends some above
 /// (docs/audio-quality.md).
 const WIDEBAND_BITS_MAX: u32 = 20_000;
+/// Speech has no more bits: from 71 kb/s on libopus codes it by CELT alone, a family apart from SILK and hybrid, and a decoder
+/// that comes from one to the other clicks.
+const VOICE_BITS_MAX: u32 = 64_000;
 
 /// libopus refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +32,22 @@ pub struct Coding {
     pub complexity: u8,
 }
 
+impl Coding {
+    fn bits(self) -> u32 {
+        if self.voice { self.bits_per_second.min(VOICE_BITS_MAX) } else { self.bits_per_second }
+    }
+
+    /// What libopus adds above 12 kHz to speech is noise that goes on from the frame before, whichever rung that was of: where
+    /// a decoder changes rungs it is another one, and heard as a click. Speech that needs more is sent as music.
+    fn bandwidth_max(self) -> Bandwidth {
+        match self {
+            Self { voice: false, .. } => Bandwidth::Full,
+            Self { bits_per_second: ..=WIDEBAND_BITS_MAX, .. } => Bandwidth::Wide,
+            _ => Bandwidth::Superwide,
+        }
+    }
+}
+
 /// Makes frames of one rung.
 pub struct Encoder {
     inner: opusic_c::Encoder,
@@ -43,12 +62,10 @@ impl Encoder {
         let application = if coding.voice { Application::Voip } else { Application::LowDelay };
         let channels = channels(coding.channels);
         let mut inner = opusic_c::Encoder::new(channels, SampleRate::Hz48000, application).map_err(OpusError)?;
-        inner.set_bitrate(Bitrate::Value(coding.bits_per_second)).map_err(OpusError)?;
+        inner.set_bitrate(Bitrate::Value(coding.bits())).map_err(OpusError)?;
         inner.set_complexity(coding.complexity).map_err(OpusError)?;
         inner.set_signal(if coding.voice { Signal::Voice } else { Signal::Music }).map_err(OpusError)?;
-        if coding.voice && coding.bits_per_second <= WIDEBAND_BITS_MAX {
-            inner.set_max_bandwidth(Bandwidth::Wide).map_err(OpusError)?;
-        }
+        inner.set_max_bandwidth(coding.bandwidth_max()).map_err(OpusError)?;
         Ok(Self { inner, channels: channels as usize, predicts: true })
     }
 
@@ -163,14 +180,57 @@ mod tests {
         }
     }
 
+    /// By the table of contents (RFC 6716, section 3.1).
+    #[derive(Debug, PartialEq)]
+    enum Kind {
+        SilkWide,
+        HybridSuperwide,
+        Celt,
+        Other,
+    }
+
+    /// What libopus makes of noise, which has all the band that it may take.
+    fn kind(coding: Coding) -> Kind {
+        let mut chance = 1_u32;
+        let mut encoder = Encoder::new(coding).unwrap();
+        let mut frame = Vec::new();
+        for _ in 0..10 {
+            let noise = std::iter::repeat_with(|| {
+                chance = chance.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (chance >> 8) as f32 / (1 << 24) as f32 * 0.5 - 0.25
+            });
+            let samples: Vec<f32> = noise.take(FRAME_SAMPLES * coding.channels).collect();
+            frame.clear();
+            encoder.encode(&samples, false, &mut frame).unwrap();
+        }
+        match frame[0] >> 3 {
+            8..12 => Kind::SilkWide,
+            12..14 => Kind::HybridSuperwide,
+            16.. => Kind::Celt,
+            _ => Kind::Other,
+        }
+    }
+
     #[test]
     fn speech_at_the_bound_of_wideband_and_one_past() {
-        for (bits_per_second, is_wideband) in [(WIDEBAND_BITS_MAX, true), (WIDEBAND_BITS_MAX + 1, false)] {
+        for (bits_per_second, wanted) in
+            [(WIDEBAND_BITS_MAX, Kind::SilkWide), (WIDEBAND_BITS_MAX + 1, Kind::HybridSuperwide)]
+        {
             let coding = Coding { bits_per_second, channels: 1, voice: true, complexity: 5 };
-            let (mut encoder, mut frame) = (Encoder::new(coding).unwrap(), Vec::new());
-            encoder.encode(&tone(1, 1), false, &mut frame).unwrap();
-            // SILK with wide band is 8 to 11 (RFC 6716, section 3.1).
-            assert_eq!((8..12).contains(&(frame[0] >> 3)), is_wideband, "{bits_per_second}");
+            assert_eq!(kind(coding), wanted, "{bits_per_second}");
+        }
+    }
+
+    #[test]
+    fn speech_never_becomes_celt_however_many_bits_a_rung_announces() {
+        for channels in [1, 2] {
+            for complexity in [0, 5, 10] {
+                for bits_per_second in [VOICE_BITS_MAX, VOICE_BITS_MAX + 1, 256_000] {
+                    let coding = Coding { bits_per_second, channels, voice: true, complexity };
+                    assert_eq!(kind(coding), Kind::HybridSuperwide, "{coding:?}");
+                    assert_eq!(kind(Coding { voice: false, ..coding }), Kind::Celt, "{coding:?}");
+                }
+            }
         }
     }
 

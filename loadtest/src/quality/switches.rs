@@ -1,5 +1,7 @@
 //! Whether it clicks where a decoder goes from one rung to another.
 
+use std::collections::BTreeMap;
+
 use super::{COMPLEXITY, Chance, Coding, Decoder, FRAME_SAMPLES, OpusError, SWITCH_EVERY, encode, opus};
 use crate::Failure;
 use crate::report::Report;
@@ -57,6 +59,7 @@ pub(super) fn run(report: &mut Report, ladder: &Ladder, sound: &[f32], seeds: u6
     let frames: Vec<_> = rungs.iter().map(|rung| rung.frames.clone()).collect();
     for way in &WAYS {
         let (mut both, mut target) = (Vec::new(), Vec::new());
+        let mut pairs: BTreeMap<_, Vec<f32>> = BTreeMap::new();
         for seed in 0..seeds {
             let order = order(seed, way.phase, frames[0].len(), rungs.len());
             let heard = decode(&order, &frames, channels, way.resets).map_err(opus)?;
@@ -65,6 +68,7 @@ pub(super) fn run(report: &mut Report, ladder: &Ladder, sound: &[f32], seeds: u6
                 let (from, to) = (peak_of(&rungs[order[at - 1]].heard), peak_of(&rungs[order[at]].heard));
                 let click = peak_of(&heard);
                 both.push(click / from.max(to));
+                pairs.entry((order[at - 1], order[at])).or_default().push(click / from.max(to));
                 target.push(click / to);
             }
         }
@@ -72,6 +76,12 @@ pub(super) fn run(report: &mut Report, ladder: &Ladder, sound: &[f32], seeds: u6
         report.figure(format!("{name}_count"), both.len());
         quantiles(report, &format!("{name}_click"), both);
         quantiles(report, &format!("{name}_click_to_target"), target);
+        if way.phase == 0 && !way.resets {
+            for ((from, to), ratios) in pairs {
+                let [from, to] = [from, to].map(|rung| ladder.bits_per_second[rung] / 1_000);
+                quantiles(report, &format!("{name}_{from}k_to_{to}k_click"), ratios);
+            }
+        }
     }
     Ok(())
 }
@@ -177,6 +187,7 @@ mod tests {
         run(&mut report, &ladder, &music(2), 2).unwrap();
         assert_eq!(report.get("music_switch_point_count"), Some(18.0));
         assert_eq!(report.get("music_switch_point_click_max"), Some(1.0));
+        assert_eq!(report.get("music_switch_point_64k_to_64k_click_max"), Some(1.0));
         assert!(report.get("music_decoder_reset_click_max").unwrap() > 1.0, "where it is cut it clicks");
     }
 }
