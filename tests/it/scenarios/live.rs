@@ -174,11 +174,13 @@ pub async fn only_its_own_publisher_is_heard(stage: &Stage) {
     send(&alice, &wrong).await;
     let report = reported(&mut alice, |report| report.refused == 2).await;
     assert_eq!(report.refusal, "a frame is on a rung that was not announced");
+    assert!(!report.displaced, "it is Alice's stream still");
 
     // Alice from elsewhere takes over; here she is told.
     let elsewhere = stage.player("alice").await;
     publish(&elsewhere, "show").await;
-    reported(&mut alice, |report| report.refusal == "somebody else publishes this stream now").await;
+    let report = reported(&mut alice, |report| report.displaced).await;
+    assert!(!report.refusal.is_empty(), "it is said for people, too");
 }
 
 pub async fn a_listener_chooses_a_quality(stage: &Stage) {
