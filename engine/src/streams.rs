@@ -29,7 +29,7 @@ pub struct WrongState(pub &'static str);
 /// Whoever looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Viewer {
-    /// The owner, or a service by itself.
+    /// The owner, who was named to publish it, an administrator of its room, or a service by itself.
     pub owns: bool,
     /// A member of the stream's room.
     pub is_member: bool,

@@ -24,7 +24,7 @@ use crate::hub::mailbox::{Letter, Mailbox};
 pub(super) const HOLD: Duration = Duration::from_secs(30);
 
 /// What a publisher is told whose place somebody else has taken.
-pub(super) const REPLACED: &str = "somebody else publishes this stream now";
+const REPLACED: &str = "somebody else publishes this stream now";
 
 /// A stream, with everybody who is at it here.
 pub(super) struct Channel {
@@ -400,18 +400,21 @@ impl Publisher {
         }
         (self.reported, self.reported_at, self.foreign) = (totals, now, false);
         let refusal = totals.refusal.map(|refusal| refusal.sentence().to_owned()).unwrap_or_default();
-        self.tell(handle, totals, refusal);
+        self.tell(IngestReport { refusal, ..report(handle, totals) });
     }
 
     /// Somebody else has its place.
     fn dismiss(self, handle: u32) {
-        let totals = self.ingest.totals();
-        self.tell(handle, totals, REPLACED.to_owned());
+        let report = report(handle, self.ingest.totals());
+        self.tell(IngestReport { refusal: REPLACED.to_owned(), displaced: true, ..report });
     }
 
-    fn tell(&self, handle: u32, totals: Totals, refusal: String) {
-        let Totals { frames, lost, recovered, late, refused, refusal: _ } = totals;
-        let report = IngestReport { handle, frames, lost, recovered, late, refused, refusal };
+    fn tell(&self, report: IngestReport) {
         self.mailbox.whisper(Letter::Told(Encoded::push(push::Event::IngestReport(report))));
     }
+}
+
+fn report(handle: u32, totals: Totals) -> IngestReport {
+    let Totals { frames, lost, recovered, late, refused, refusal: _ } = totals;
+    IngestReport { handle, frames, lost, recovered, late, refused, ..IngestReport::default() }
 }

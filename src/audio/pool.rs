@@ -345,8 +345,12 @@ mod tests {
     const CODING: Coding = Coding { bits_per_second: 24_000, channels: 1, voice: false, complexity: 5 };
 
     fn pool(percent: u32) -> (Pool, Tasks) {
+        pool_of(1, percent)
+    }
+
+    fn pool_of(threads: usize, percent: u32) -> (Pool, Tasks) {
         let tasks = Tasks::new();
-        (Pool::start(CodecBudget { threads: 1, percent }, &tasks).unwrap(), tasks)
+        (Pool::start(CodecBudget { threads, percent }, &tasks).unwrap(), tasks)
     }
 
     fn sound(frames: u32) -> Vec<Bytes> {
@@ -387,6 +391,25 @@ mod tests {
         drop(second);
         let worker = &pool.0.workers[0];
         assert_eq!((worker.lines.load(Ordering::Relaxed), worker.rungs.load(Ordering::Relaxed)), (0, 0));
+        tasks.shutdown(Duration::from_secs(5)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_streams_first_rung_is_made_where_most_room_is_and_refused_only_where_none_is() {
+        // On each of two threads: one stream to decode, and three rungs of 0.3 ms.
+        let (pool, tasks) = pool_of(2, 5);
+        let (reply, _replies) = mpsc::channel(1);
+        let line = |handle| pool.line(handle, 0, 2, reply.clone()).unwrap();
+        let mut full = line(1);
+        assert!((0..3).all(|rung| full.admit(rung, CODING)) && !full.admit(3, CODING));
+        let (mut second, mut third) = (line(2), line(3));
+        assert!(second.admit(0, CODING) && second.at != full.at, "there is room on the other thread");
+        assert!(third.admit(0, CODING) && third.at == second.at, "and for another stream");
+        drop(full);
+        let mut fourth = line(4);
+        assert!((0..3).all(|rung| fourth.admit(rung, CODING)) && fourth.at != second.at, "what became free is found");
+        assert!(!line(5).admit(0, CODING), "now no thread has room");
+        drop((second, third, fourth));
         tasks.shutdown(Duration::from_secs(5)).await.unwrap();
     }
 

@@ -6,7 +6,6 @@ use veza_proto::v1::{AudioState, AudioStream, Error, ErrorCode, Push, push, serv
 
 use super::Audio;
 use super::asks::{Right, over};
-use super::channel::REPLACED;
 use crate::hub::Caller;
 use crate::hub::mailbox::Letter;
 
@@ -62,7 +61,7 @@ impl Lost {
         let frame = frame.frame();
         let Some(server_frame::Frame::Push(Push { event: Some(event) })) = &frame.frame else { return None };
         if let push::Event::IngestReport(report) = event {
-            return (report.refusal == REPLACED).then_some(Self::Replaced);
+            return report.displaced.then_some(Self::Replaced);
         }
         let push::Event::StreamChanged(changed) = event else { return None };
         let is_over = changed.stream.as_ref().is_some_and(|stream| stream.state() == AudioState::Ended);

@@ -273,7 +273,7 @@ impl StreamCalls {
 
     async fn sight(&self, stream: &Stream, actor: &Actor, entitlements: &[String]) -> Result<Sight, Status> {
         let room = self.in_room(stream, actor).await?;
-        let owns = owns(stream, actor) || room == Some(true);
+        let owns = owns(stream, actor) || publishes(stream, actor) || room == Some(true);
         let is_entitled = entitlements.contains(&stream.entitlement);
         Ok(streams::sight(stream, Viewer { owns, is_member: room.is_some(), is_entitled }))
     }
@@ -379,6 +379,14 @@ fn owns(stream: &Stream, actor: &Actor) -> bool {
     match actor {
         Actor::User(user) => user.as_str() == stream.owner,
         Actor::Service(_) => true,
+    }
+}
+
+/// Whether the actor was named to publish it, and so is shown it, whoever else may be.
+fn publishes(stream: &Stream, actor: &Actor) -> bool {
+    match actor {
+        Actor::User(user) => streams::is_publisher(stream, user),
+        Actor::Service(_) => false,
     }
 }
 

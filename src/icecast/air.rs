@@ -95,6 +95,7 @@ impl From<End> for Answer {
             End::Stopped(Stop::Replaced) => Self::new(403, "somebody else publishes this stream now"),
             End::Stopped(Stop::Expired) => Self::new(401, "what the source showed has expired"),
             End::Stopped(Stop::Closed(CloseCode::Draining)) => Self::later(503, "the server goes away: come back", 2),
+            End::Stopped(Stop::Closed(CloseCode::Revoked)) => Self::new(401, "what the source showed was revoked"),
             End::Stopped(Stop::Closed(_)) => Self::new(403, "access has ended"),
             End::Refused(error) => Self::from(error),
         }

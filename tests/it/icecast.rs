@@ -10,11 +10,13 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use veza_client::Media;
+use veza_client::proto::gateway::v1::RevokeUserRequest;
 use veza_client::proto::v1::AudioState;
 use veza_sound::opus::{Decoder, FRAME_SAMPLES};
 use veza_sound::testing::{frequency, ogg_opus, opus, tone, wav};
 
 use crate::carrier::{Carrier, Player, SOON, Stage, ask};
+use crate::gateway::Backend;
 use crate::scenarios::live::{create, listen, next, told};
 use crate::server::{Start, get, token_for};
 
@@ -342,4 +344,28 @@ async fn a_source_ends_with_its_token_and_with_the_server() {
     long.head().await;
     stage.process.terminate();
     assert_eq!(long.answer().await, (503, "the server goes away: come back".into()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_ends_when_its_user_is_revoked_and_its_stream_waits() {
+    let stage = stage().await;
+    let backend = Backend::of(&stage.process).await;
+    let (mut bob, _media) = listener(&stage, "show").await;
+    let token = stage.token("dj").await;
+    let more = "Content-Type: audio/wav\r\nExpect: 100-continue\r\n";
+    let mut source = Source::put(&stage, "show", &token, more).await;
+    source.head().await;
+    let sound = wav(&tone(440.0, 48_000, 2, 20.0), 2, 48_000);
+    source.send(&sound[..48_000 * 4]).await;
+    told(&mut bob, |stream| stream.on_air).await;
+
+    backend.auth().revoke_user(RevokeUserRequest { user: "dj".into(), ..Default::default() }).await.unwrap();
+    assert_eq!(source.answer().await, (401, "what the source showed was revoked".into()));
+    // The stream is not over: another publisher may go on in it.
+    told(&mut bob, |stream| !stream.on_air && stream.state() == AudioState::Live).await;
+    assert_eq!(Source::put(&stage, "show", &token, more).await.answer().await.0, 401, "nor is it let in again");
+    drop(bob);
+    let said = stage.process.said();
+    let ended: Vec<_> = said.iter().filter(|line| line.contains("a source has ended")).collect();
+    assert!(ended.len() == 1 && ended[0].contains("what the source showed was revoked"), "{ended:?}");
 }

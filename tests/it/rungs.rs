@@ -9,7 +9,7 @@ use veza_client::proto::v1::{PublishedRung, QualityPin, QualityReason, StreamPub
 use veza_sound::opus::{Coding, Decoder, Encoder, FRAME_SAMPLES};
 
 use crate::carrier::{Carrier, Player, SOON, Stage, ask};
-use crate::server::Start;
+use crate::server::{Process, Start, get};
 
 const HERTZ: f64 = 440.0;
 /// Frames on the made rung that a listener waits for: a second and a half.
@@ -63,6 +63,20 @@ impl Tone {
             let packet = self.packet(published.handle, index);
             player.connection.send_media(packet.write().unwrap().slice(1..)).await.unwrap();
         }
+    }
+}
+
+/// Waits until so many rungs are made. What nobody uses is made for ten seconds more.
+async fn until_made(process: &Process, rungs: u32) {
+    let deadline = tokio::time::Instant::now() + 4 * SOON;
+    loop {
+        let text = get(process.metrics, "/metrics", "").body;
+        let made = text.lines().find_map(|line| line.strip_prefix("veza_audio_made_rungs ")?.parse().ok());
+        if made == Some(f64::from(rungs)) {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{made:?} rungs are made, not {rungs}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -165,4 +179,36 @@ async fn without_room_the_nearest_published_rung_is_sent_and_said() {
     assert!(heard.values().all(|frame| frame.rung <= 1), "nothing was made");
     let set = ask!(bob, SetQuality { stream: "show", pin: QualityPin::High } => QualitySet).unwrap().quality.unwrap();
     assert_eq!((set.bits_per_second, set.reason()), (96_000, QualityReason::Choice));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rung_that_nobody_uses_any_more_is_made_no_longer() {
+    let server = Start::new().roomy().variable("AUDIO_CODEC_THREADS", 1).run();
+    let stage = Stage::new(server, Carrier::Quic).await;
+    let alice = stage.player("alice").await;
+    ask!(alice, CreateStream { stream: "show", title: "A show" } => StreamCreated).unwrap();
+    let rungs = vec![rung(0, 96_000, 2)];
+    let published = ask!(alice, PublishStream { stream: "show", rungs: rungs.clone() } => StreamPublished).unwrap();
+    let (bob, carol) = (stage.player("bob").await, stage.player("carol").await);
+    for player in [&bob, &carol] {
+        let low = ask!(player, Listen { stream: "show", pin: QualityPin::Low } => Listening).unwrap();
+        assert_eq!(low.quality.unwrap().bits_per_second, 24_000);
+    }
+    let (mut media, mut tone) = (bob.connection.media().unwrap(), Tone::new(&rungs));
+    let story = async {
+        until_made(&stage.process, 1).await;
+        // One goes, one stays with what is published: nobody is sent what was made.
+        ask!(carol, Unlisten { stream: "show" } => Unlistened).unwrap();
+        ask!(bob, SetQuality { stream: "show", pin: QualityPin::High } => QualitySet).unwrap();
+        until_made(&stage.process, 0).await;
+        assert!(heard(&mut media, 0).await.len() >= ENOUGH, "what is published goes on");
+        // Who needs it again gets it again.
+        let low = ask!(carol, Listen { stream: "show", pin: QualityPin::Low } => Listening).unwrap();
+        assert_eq!(low.quality.unwrap().bits_per_second, 24_000);
+        until_made(&stage.process, 1).await;
+    };
+    tokio::select! {
+        () = tone.play(&alice, &published) => unreachable!("it goes on"),
+        () = story => {}
+    }
 }

@@ -54,6 +54,7 @@ stories! {
     live:
         a_stream_is_heard_by_who_listens
         a_publisher_who_comes_back_goes_on_in_the_same_stream
+        a_publisher_comes_back_with_another_ladder
         only_its_own_publisher_is_heard
         a_listener_chooses_a_quality
         streams_at_their_bounds_and_one_past;

@@ -21,8 +21,6 @@ pub struct Publisher {
     published: StreamPublished,
     pace: Pace,
     copies: Copies,
-    /// Frames that were refused, as the last report counts them.
-    refused: u64,
 }
 
 /// Why a frame was not sent, or none will be taken any more.
@@ -51,7 +49,7 @@ impl Publisher {
         let (connection, stream) = (connection.clone(), stream.to_owned());
         // The server's clock of this stream begins with the first frame that it gets, so that nothing is early.
         let pace = Pace::new(Instant::now());
-        Ok(Self { connection, stream, published, pace, copies: Copies::default(), refused: 0 })
+        Ok(Self { connection, stream, published, pace, copies: Copies::default() })
     }
 
     /// What the server said of it.
@@ -81,11 +79,9 @@ impl Publisher {
     /// # Errors
     /// [`PublishError::Displaced`]: nothing that is sent here is taken any more.
     pub fn follow(&mut self, report: &IngestReport) -> Result<(), PublishError> {
-        // A refusal that counts no frame is of the publisher itself.
-        if !report.refusal.is_empty() && report.refused == self.refused {
+        if report.displaced {
             return Err(PublishError::Displaced(report.refusal.clone()));
         }
-        self.refused = report.refused;
         self.copies.follow(report);
         Ok(())
     }

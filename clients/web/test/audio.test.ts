@@ -43,7 +43,7 @@ test("a rung that does not come holds the others up for three frames at most", (
 
 test("copies follow what the server says is lost, and go when it is calm", () => {
   const { made, frame, shown } = packetizer();
-  const totals = { frames: 0, lost: 0, recovered: 0, late: 0, refused: 0, refusal: "" };
+  const totals = { frames: 0, lost: 0, recovered: 0, late: 0, refused: 0, refusal: "", displaced: false };
   const second = (lost: number, recovered = 0) => {
     totals.frames += 50 - lost;
     totals.lost += lost;

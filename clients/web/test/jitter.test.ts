@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Arrivals } from "../src/sdk/audio/arrivals";
 import { type Decision, Jitter, RATE_MAX, REST_MS, TARGET_START_MS } from "../src/sdk/audio/jitter";
+import { MARGIN_MAX_MS } from "../src/sdk/audio/margin";
 import type { MediaFrame, MediaPacket } from "../src/sdk/media";
 
 interface Network {
@@ -151,13 +152,14 @@ test("one burst delays what follows, which then catches up, and nothing is left 
 });
 
 test("a busy beginning does not leave the listener behind for long", () => {
-  const evening = new Evening({ frames: 1_500, delayMs: (index) => (index >= 1_010 && index < 1_025 ? 30 + (1_025 - index) * 20 : 30) });
+  const evening = new Evening({ frames: 3_000, delayMs: (index) => (index >= 1_010 && index < 1_025 ? 30 + (1_025 - index) * 20 : 30) });
   const after = (seconds: number) => evening.heldMs[seconds * 50] ?? 0;
   assert.ok(after(1) > 200, `held for ${after(1)} ms after a second`);
-  assert.ok(after(25) < 90, `held for ${after(25)} ms after 25`);
-  assert.deepEqual(evening.played, numbers(1_000, 2_499));
+  assert.ok(after(25) < 30 + 20 + MARGIN_MAX_MS + 40, `held for ${after(25)} ms after 25`);
+  assert.ok(after(55) < 90, `held for ${after(55)} ms after 55`);
+  assert.deepEqual(evening.played, numbers(1_000, 3_999));
   const merges = [...evening.letters.matchAll(/m/g)].map(({ index }) => index);
-  assert.ok(merges.length > 3 && merges.every((at, nth) => nth === 0 || at - (merges[nth - 1] ?? 0) >= 25), `merged at ${merges.join()}`);
+  assert.ok(merges.length > 1 && merges.every((at, nth) => nth === 0 || at - (merges[nth - 1] ?? 0) >= 25), `merged at ${merges.join()}`);
 });
 
 test("after two seconds without network the stream is not two seconds behind", () => {

@@ -169,7 +169,7 @@ test("what a show is, and how it is heard", () => {
 });
 
 test("what becomes of what is sent", () => {
-  const totals = { frames: 0, lost: 0, recovered: 0, late: 0, refused: 0, refusal: "" };
+  const totals = { frames: 0, lost: 0, recovered: 0, late: 0, refused: 0, refusal: "", displaced: false };
   assert.equal(ingestText(totals), "Nothing has arrived yet");
   assert.equal(ingestText({ ...totals, frames: 3_250 }), "1:05 sent, nothing lost");
   assert.equal(ingestText({ ...totals, frames: 50, lost: 1, late: 2, recovered: 3 }), "0:01 sent, 1 frame lost, 2 late, 3 repaired");

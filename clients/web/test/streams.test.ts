@@ -137,8 +137,20 @@ test("reports on the present handle are heard, older ones are not", async () => 
   const publication = await client.publish("show", { rungs: LADDER });
   link.push({ case: "ingestReport", value: { handle: 99, frames: 9n } });
   link.push({ case: "ingestReport", value: { handle: 101, frames: 50n, lost: 2n, refused: 1n, refusal: "no" } });
-  assert.deepEqual(publication.report, { frames: 50, lost: 2, recovered: 0, late: 0, refused: 1, refusal: "no" });
+  assert.deepEqual(publication.report, { frames: 50, lost: 2, recovered: 0, late: 0, refused: 1, refusal: "no", displaced: false });
+  assert.equal(publication.state, "on_air");
   client.close();
+});
+
+test("a publisher whose place another takes is over, and does not take it back over the next link", async () => {
+  const story = await begun();
+  const publication = await story.client.publish("show", { rungs: LADDER });
+  story.link.push({ case: "ingestReport", value: { handle: 101, frames: 50n, refusal: "somebody else does", displaced: true } });
+  assert.deepEqual([publication.state, publication.error?.code, publication.report.displaced], ["over", "gone", true]);
+  await story.breakLink();
+  await story.clock.pass(1_000);
+  assert.equal(story.link.of("publishStream").length, 0);
+  story.client.close();
 });
 
 test("who listens hears the packets of the stream, and goes on over the next link with the same wish", async () => {

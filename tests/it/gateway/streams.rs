@@ -165,6 +165,19 @@ async fn who_may_sees_a_stream_and_an_administrator_of_its_room_steers_it() {
     backend.rooms().set_role(admin).await.unwrap();
     streams.start_stream(start("den", "bob")).await.unwrap();
 
+    // Who was named to publish it sees it, as sessions do, and steers nothing; who is not named any more does not.
+    let named = |publishers: &[&str]| {
+        let publishers = publishers.iter().map(|user| (*user).to_owned()).collect();
+        update(Stream { id: "den".into(), publishers, ..Default::default() }, &["publishers"], "alice")
+    };
+    streams.update_stream(named(&["dave"])).await.unwrap();
+    let seen = streams.get_stream(get("den", "dave")).await.unwrap().into_inner().stream.unwrap();
+    assert_eq!((seen.visibility(), seen.publishers), (StreamVisibility::Private, vec!["dave".to_owned()]));
+    assert_eq!(refusal(streams.stop_stream(stop("den", "dave")).await), forbidden());
+    assert_eq!(refusal(streams.get_stream(get("den", "erin")).await), not_found());
+    streams.update_stream(named(&[])).await.unwrap();
+    assert_eq!(refusal(streams.get_stream(get("den", "dave")).await), not_found());
+
     let premium = CreateStreamRequest {
         visibility: StreamVisibility::Premium.into(),
         entitlement: "gold".into(),

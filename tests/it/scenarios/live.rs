@@ -33,15 +33,17 @@ pub async fn listen(player: &Player, stream: &str) -> Listening {
     ask!(player, Listen { stream: stream } => Listening).unwrap()
 }
 
-/// A frame on every rung, as long as its rung's bits say, that names its index.
+/// A frame that names its index.
+fn frame(rung: u8, bytes: usize, index: u32) -> MediaFrame {
+    let mut payload = vec![rung; bytes];
+    payload[0] = TOC;
+    payload[1..5].copy_from_slice(&index.to_be_bytes());
+    MediaFrame { age: 0, rung, switch_point: index.is_multiple_of(10), payload: payload.into() }
+}
+
+/// A frame on every rung, as long as its rung's bits say.
 fn packet(handle: u32, index: u32) -> MediaPacket {
-    let frame = |rung: u8, bytes: usize| {
-        let mut payload = vec![rung; bytes];
-        payload[0] = TOC;
-        payload[1..5].copy_from_slice(&index.to_be_bytes());
-        MediaFrame { age: 0, rung, switch_point: index.is_multiple_of(10), payload: payload.into() }
-    };
-    MediaPacket { handle, newest: index, level: 30, fresh: 1, frames: vec![frame(0, 240), frame(1, 80)] }
+    MediaPacket { handle, newest: index, level: 30, fresh: 1, frames: vec![frame(0, 240, index), frame(1, 80, index)] }
 }
 
 async fn send(player: &Player, packet: &MediaPacket) {
@@ -144,6 +146,51 @@ pub async fn a_publisher_who_comes_back_goes_on_in_the_same_stream(stage: &Stage
     tokio::join!(talk(&alice, &again, 0..12), heard_until(&mut media, again.first_index + 8));
 }
 
+pub async fn a_publisher_comes_back_with_another_ladder(stage: &Stage) {
+    let alice = stage.player("alice").await;
+    create(&alice, "show").await;
+    let published = publish(&alice, "show").await;
+    let mut bob = stage.player("bob").await;
+    let mut media = bob.connection.media().unwrap();
+    assert_eq!(listen(&bob, "show").await.rungs, rungs());
+    tokio::join!(talk(&alice, &published, 0..12), heard_until(&mut media, published.first_index + 8));
+
+    drop(alice);
+    told(&mut bob, |stream| !stream.on_air).await;
+    let alice = stage.player("alice").await;
+    let other = vec![PublishedRung { rung: 2, bits_per_second: 64_000, channels: 1 }];
+    let again = ask!(alice, PublishStream { stream: "show", rungs: other.clone() } => StreamPublished).unwrap();
+    let rungs = |event: &push::Event| match event {
+        push::Event::StreamChanged(changed) => Some(changed.rungs.clone()).filter(|rungs| !rungs.is_empty()),
+        _ => None,
+    };
+    assert_eq!(bob.hear(rungs).await, other);
+    let quality = |event: &push::Event| match event {
+        push::Event::QualityChanged(changed) => changed.quality.filter(|quality| quality.rung == 2),
+        _ => None,
+    };
+    assert_eq!(bob.hear(quality).await.bits_per_second, 64_000);
+
+    // What he hears now is on the new rung, and the indices go on.
+    let talking = async {
+        let mut clock = tokio::time::interval(Duration::from_millis(20));
+        for index in again.first_index..again.first_index + 12 {
+            clock.tick().await;
+            let frames = vec![frame(2, 160, index)];
+            send(&alice, &MediaPacket { handle: again.handle, newest: index, level: 30, fresh: 1, frames }).await;
+        }
+    };
+    let listening = async {
+        loop {
+            let packet = next(&mut media).await;
+            if packet.newest >= again.first_index + 8 {
+                return packet.frames.iter().map(|frame| frame.rung).collect::<BTreeSet<_>>();
+            }
+        }
+    };
+    assert_eq!(tokio::join!(talking, listening).1, BTreeSet::from([2]));
+}
+
 pub async fn only_its_own_publisher_is_heard(stage: &Stage) {
     let mut alice = stage.player("alice").await;
     create(&alice, "show").await;
@@ -174,11 +221,13 @@ pub async fn only_its_own_publisher_is_heard(stage: &Stage) {
     send(&alice, &wrong).await;
     let report = reported(&mut alice, |report| report.refused == 2).await;
     assert_eq!(report.refusal, "a frame is on a rung that was not announced");
+    assert!(!report.displaced, "it is Alice's stream still");
 
     // Alice from elsewhere takes over; here she is told.
     let elsewhere = stage.player("alice").await;
     publish(&elsewhere, "show").await;
-    reported(&mut alice, |report| report.refusal == "somebody else publishes this stream now").await;
+    let report = reported(&mut alice, |report| report.displaced).await;
+    assert!(!report.refusal.is_empty(), "it is said for people, too");
 }
 
 pub async fn a_listener_chooses_a_quality(stage: &Stage) {

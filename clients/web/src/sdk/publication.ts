@@ -15,6 +15,8 @@ export interface IngestTotals {
   refused: number;
   /** Why frames are refused, for people; empty for none. */
   refusal: string;
+  /** Somebody else publishes the stream in our place: the publication is over, the stream is not. */
+  displaced: boolean;
 }
 
 /** `waiting`: the link broke, and the stream is published again as soon as there is another. */
@@ -31,7 +33,7 @@ export interface PublicationEvents {
 export class Publication {
   state: PublicationState = "waiting";
   stream: StreamInfo;
-  report: IngestTotals = { frames: 0, lost: 0, recovered: 0, late: 0, refused: 0, refusal: "" };
+  report: IngestTotals = { frames: 0, lost: 0, recovered: 0, late: 0, refused: 0, refusal: "", displaced: false };
   /** Why it is over, when it was not by our own wish. */
   error: VezaError | undefined;
   /** Names the stream in media packets while `on_air`; another one after every reconnect. */
@@ -140,10 +142,12 @@ export class Publication {
 
   reported(report: IngestReport): void {
     if (report.handle !== this.handle) return;
-    const { refusal } = report;
+    const { refusal, displaced } = report;
     const [frames, lost, recovered, late, refused] = [report.frames, report.lost, report.recovered, report.late, report.refused].map(Number) as [number, number, number, number, number];
-    this.report = { frames, lost, recovered, late, refused, refusal };
+    this.report = { frames, lost, recovered, late, refused, refusal, displaced };
     this.events.emit("report", this.report);
+    // Going on would take the stream back, and be told the same.
+    if (displaced) this.finish(new VezaError("gone", "Somebody else publishes this stream now."));
   }
 
   stopped(error: VezaError): void {

@@ -991,7 +991,10 @@ type IngestReport struct {
 	Late      uint64 `protobuf:"varint,5,opt,name=late,proto3" json:"late,omitempty"`
 	Refused   uint64 `protobuf:"varint,6,opt,name=refused,proto3" json:"refused,omitempty"`
 	// Why frames are refused: the last reason, for people. Empty for none.
-	Refusal       string `protobuf:"bytes,7,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	Refusal string `protobuf:"bytes,7,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	// Somebody else publishes the stream in this publisher's place: nothing that it sends is taken any more, and this is the
+	// last report. `refusal` says so for people.
+	Displaced     bool `protobuf:"varint,8,opt,name=displaced,proto3" json:"displaced,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1073,6 +1076,13 @@ func (x *IngestReport) GetRefusal() string {
 		return x.Refusal
 	}
 	return ""
+}
+
+func (x *IngestReport) GetDisplaced() bool {
+	if x != nil {
+		return x.Displaced
+	}
+	return false
 }
 
 type Listen struct {
@@ -1764,7 +1774,7 @@ const file_veza_v1_audio_proto_rawDesc = "" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x18\n" +
 	"\aplaying\x18\x02 \x01(\tR\aplaying\"\f\n" +
 	"\n" +
-	"PlayingSet\"\xb8\x01\n" +
+	"PlayingSet\"\xd6\x01\n" +
 	"\fIngestReport\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\rR\x06handle\x12\x16\n" +
 	"\x06frames\x18\x02 \x01(\x04R\x06frames\x12\x12\n" +
@@ -1772,7 +1782,8 @@ const file_veza_v1_audio_proto_rawDesc = "" +
 	"\trecovered\x18\x04 \x01(\x04R\trecovered\x12\x12\n" +
 	"\x04late\x18\x05 \x01(\x04R\x04late\x12\x18\n" +
 	"\arefused\x18\x06 \x01(\x04R\arefused\x12\x18\n" +
-	"\arefusal\x18\a \x01(\tR\arefusal\"G\n" +
+	"\arefusal\x18\a \x01(\tR\arefusal\x12\x1c\n" +
+	"\tdisplaced\x18\b \x01(\bR\tdisplaced\"G\n" +
 	"\x06Listen\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12%\n" +
 	"\x03pin\x18\x02 \x01(\x0e2\x13.veza.v1.QualityPinR\x03pin\"\xcd\x01\n" +

@@ -1,6 +1,7 @@
 import type { Reception } from "../listening";
 import { FRAME_MS, type MediaPacket } from "../media";
 import { Arrivals, OUTAGE_MS } from "./arrivals";
+import { Margin } from "./margin";
 
 /** What is waited for before anything is known about the network. */
 export const TARGET_START_MS = 60;
@@ -52,6 +53,7 @@ const NOTHING = { received: 0, lost: 0, late: 0, recovered: 0, packets: 0, packe
  */
 export class Jitter {
   private readonly arrivals = new Arrivals();
+  private readonly margin = new Margin();
   private readonly waiting = new Map<number, Waiting>();
   private readonly lost = new Set<number>();
   private next: number | undefined;
@@ -77,12 +79,14 @@ export class Jitter {
     this.perPacket = fresh;
     const first = newest - Math.min(newest, fresh - 1);
     this.next ??= first;
+    const starved = this.starved;
     this.highest = Math.max(this.highest, newest);
     let oldest = 0;
     for (const { age, payload } of frames) {
       oldest = Math.max(oldest, age);
       this.handleFrame(newest - age, payload, age < fresh, nowMs);
     }
+    if (starved) this.learn(nowMs);
     // A copy is of use only to who waits for it.
     this.reach = Math.max(oldest, this.reach - 0.02);
     for (const index of this.waiting.keys()) {
@@ -93,16 +97,21 @@ export class Jitter {
 
   private handleFrame(index: number, payload: Uint8Array, fresh: boolean, nowMs: number): void {
     if (index < (this.next ?? 0)) {
-      if (fresh || this.lost.has(index)) this.arrivals.add(index, nowMs);
+      if (fresh || this.lost.has(index)) this.arrived(index, nowMs);
       if (!this.lost.delete(index)) return;
       this.count.lost -= 1;
       this.count.late += 1;
       return;
     }
     const known = this.waiting.get(index);
-    if (!known || (fresh && !known.fresh)) this.arrivals.add(index, nowMs);
+    if (!known || (fresh && !known.fresh)) this.arrived(index, nowMs);
     if (known) known.fresh ||= fresh;
     else this.waiting.set(index, { payload, fresh });
+  }
+
+  private arrived(index: number, nowMs: number): void {
+    this.arrivals.add(index, nowMs);
+    this.margin.handleArrival(nowMs - (this.arrivals.dueMs(index) ?? nowMs));
   }
 
   /** What comes next. To be asked once for every 20 ms that are played. */
@@ -167,11 +176,24 @@ export class Jitter {
     return (this.idleMs ?? 0) >= REST_MS;
   }
 
-  /** The target follows the spread up at once and down slowly. */
+  /** Whether an underrun goes on that a larger buffer would have bridged. */
+  private get starved(): boolean {
+    return this.next !== undefined && this.next > this.highest && (this.idleMs ?? 0) > FRAME_MS && !this.resting;
+  }
+
+  /** What ended an underrun may have been on time: a publisher's pause and a loss are nothing that waiting would mend. */
+  private learn(nowMs: number): void {
+    const due = this.arrivals.dueMs(Math.min(...this.waiting.keys()));
+    if (due !== undefined && nowMs - due > this.target) this.margin.handleUnderrun(nowMs - due);
+  }
+
+  /** The target follows the spread, and what underruns have taught, up at once and down slowly. */
   private follow(nowMs: number): void {
-    const wanted = Math.min(OUTAGE_MS, Math.max(this.arrivals.spreadMs, Math.ceil(this.reach) * FRAME_MS)) + FRAME_MS;
     const passedS = (nowMs - (this.followedMs ?? nowMs)) / 1_000;
     this.followedMs = nowMs;
+    if (this.playing) this.margin.handlePlayed(passedS * 1_000);
+    const spread = Math.min(OUTAGE_MS, Math.max(this.arrivals.spreadMs, Math.ceil(this.reach) * FRAME_MS));
+    const wanted = this.margin.above(spread + FRAME_MS);
     const fall = Math.max(TARGET_FALL_MS, (this.target - wanted) * TARGET_FALL_SHARE);
     this.target = Math.max(wanted, this.target - passedS * fall);
   }
