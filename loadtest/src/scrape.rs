@@ -1,4 +1,4 @@
-//! A histogram of the server's own, read from its Prometheus page before and after a run.
+//! What the server counts of itself, read from its Prometheus page before and after a run.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::Failure;
-use crate::site::only_loopback;
+use crate::site::{only_loopback, parse};
 
 const WITHIN: Duration = Duration::from_secs(5);
 
@@ -17,8 +17,7 @@ pub(crate) struct Buckets(Vec<(f64, u64)>);
 /// The page at `http://host:port/path`.
 pub(crate) async fn page(url: &str, allow_remote: bool) -> Result<String, Failure> {
     only_loopback(url, allow_remote).await?;
-    let failed = || Failure::io(url.to_owned());
-    let uri: http::Uri = url.parse().map_err(|error| Failure::setup(format!("{url:?} is no address: {error}")))?;
+    let uri = parse(url)?;
     let authority = uri.authority().ok_or_else(|| Failure::setup(format!("{url:?} names no host")))?;
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     let asked = async {
@@ -30,7 +29,8 @@ pub(crate) async fn page(url: &str, allow_remote: bool) -> Result<String, Failur
         Ok(answer)
     };
     let late = || std::io::Error::from(std::io::ErrorKind::TimedOut);
-    let answer: String = tokio::time::timeout(WITHIN, asked).await.unwrap_or_else(|_| Err(late())).map_err(failed())?;
+    let answer: String =
+        tokio::time::timeout(WITHIN, asked).await.unwrap_or_else(|_| Err(late())).map_err(Failure::io(url))?;
     match answer.split_once("\r\n\r\n") {
         Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(body.to_owned()),
         _ => Err(Failure::setup(format!("{url} does not answer with its metrics"))),

@@ -154,7 +154,7 @@ fn port_of(url: &str) -> Result<u16, Failure> {
     Ok(parse(url)?.port_u16().unwrap_or(80))
 }
 
-fn parse(address: &str) -> Result<http::Uri, Failure> {
+pub(crate) fn parse(address: &str) -> Result<http::Uri, Failure> {
     address.parse().map_err(|error| Failure::setup(format!("{address:?} is no address: {error}")))
 }
 

@@ -35,7 +35,9 @@ await run("fallback", 60_000, async ({ browser, check, shot, open, figure }) => 
     await say(page, text);
     await hears(page, text);
   });
-  await check("the next visit is on WebSocket too", async () => {
+  await check("the next visit begins with what won, and is on WebSocket too", async () => {
+    const kept = await page.evaluate(() => Object.entries(localStorage).filter(([key]) => key.startsWith("veza.transport:")).map(([, value]) => value));
+    assert(kept.length === 1 && JSON.parse(kept[0]).transport === "websocket", `remembered: ${kept.join()}`);
     await page.reload();
     await transportIs(page, "WebSocket", 15_000);
     figure("next_visit_ms", Math.round(await page.evaluate(() => performance.now())));

@@ -125,13 +125,19 @@ pub async fn a_stream_is_heard_by_who_listens(stage: &Stage) {
     assert_eq!(refused.code(), ErrorCode::Gone);
 }
 
-pub async fn a_publisher_who_comes_back_goes_on_in_the_same_stream(stage: &Stage) {
+/// Alice is on air, and Bob listens: what each was told.
+async fn on_air(stage: &Stage) -> (Player, StreamPublished, Player, Listening) {
     let alice = stage.player("alice").await;
     create(&alice, "show").await;
     let published = publish(&alice, "show").await;
-    let mut bob = stage.player("bob").await;
+    let bob = stage.player("bob").await;
+    let listening = listen(&bob, "show").await;
+    (alice, published, bob, listening)
+}
+
+pub async fn a_publisher_who_comes_back_goes_on_in_the_same_stream(stage: &Stage) {
+    let (alice, published, mut bob, _) = on_air(stage).await;
     let mut media = bob.connection.media().unwrap();
-    listen(&bob, "show").await;
     talk(&alice, &published, 0..10).await;
     let before = published.first_index + 10;
 
@@ -147,12 +153,9 @@ pub async fn a_publisher_who_comes_back_goes_on_in_the_same_stream(stage: &Stage
 }
 
 pub async fn a_publisher_comes_back_with_another_ladder(stage: &Stage) {
-    let alice = stage.player("alice").await;
-    create(&alice, "show").await;
-    let published = publish(&alice, "show").await;
-    let mut bob = stage.player("bob").await;
+    let (alice, published, mut bob, listening) = on_air(stage).await;
     let mut media = bob.connection.media().unwrap();
-    assert_eq!(listen(&bob, "show").await.rungs, rungs());
+    assert_eq!(listening.rungs, rungs());
     tokio::join!(talk(&alice, &published, 0..12), heard_until(&mut media, published.first_index + 8));
 
     drop(alice);
